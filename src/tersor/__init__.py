@@ -1,0 +1,1 @@
+"""tersor: any trained neural network as one compact file, and back."""
