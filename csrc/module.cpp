@@ -4,6 +4,7 @@
 namespace nb = nanobind;
 
 void bind_nearest(nb::module_& m);
+void bind_search(nb::module_& m);
 void bind_statistics(nb::module_& m);
 void bind_decode(nb::module_& m);
 void bind_trellis(nb::module_& m);
@@ -12,6 +13,7 @@ void bind_ans(nb::module_& m);
 NB_MODULE(_native, m) {
     m.doc() = "Native kernels; use tersor.kernels, which falls back to the torch twins.";
     bind_nearest(m);
+    bind_search(m);
     bind_statistics(m);
     bind_decode(m);
     bind_trellis(m);

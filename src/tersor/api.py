@@ -1,0 +1,73 @@
+"""The calls users start from: `compress` and `open`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tersor.archive import Archive
+from tersor.checkpoint import Checkpoint, open_checkpoint
+from tersor.errors import TersorError
+from tersor.plan import Plan, make_plan
+from tersor.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def dry_run(source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Checkpoint, recipe: Recipe) -> Plan:
+    """What `compress` would do, tensor by tensor, without doing it.
+
+    Args:
+        source: as for `compress`.
+        recipe: the target and how to get there.
+
+    Raises:
+        TersorError: the source cannot be read, or the recipe does not fit it.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    return make_plan(checkpoint, recipe)
+
+
+def compress(
+    source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Checkpoint,
+    recipe: Recipe,
+    *,
+    importance: Mapping[str, torch.Tensor] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Archive:
+    """Compress a checkpoint to the recipe's target.
+
+    Args:
+        source: a module, a state dict, or a path to .safetensors, a sharded folder, or .pt/.pth/.th.
+        recipe: the target and how to get there.
+        importance: weight of a squared error, element by element, non-negative; by tensor name. Only ratios
+            matter; tensors not named weigh as much as the average.
+        progress: called with a stage's name, steps done and steps expected.
+
+    Returns:
+        The archive, in memory; `save` writes it.
+
+    Raises:
+        TersorError: the source cannot be read or holds NaN or infinity; the target cannot be met; `importance` does not
+            fit.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    if importance is not None:
+        unknown = sorted(set(importance) - {e.name for e in checkpoint.entries})
+        if unknown:
+            raise TersorError(f"importance names tensors that {checkpoint.source} lacks: {', '.join(unknown[:10])}")
+    from tersor.encode import encode
+
+    return Archive(encode(checkpoint, make_plan(checkpoint, recipe), recipe, importance, progress))
+
+
+def open(path: str | os.PathLike[str]) -> Archive:
+    """Open an archive; reads its index only.
+
+    Raises:
+        ArchiveError: missing, damaged, truncated, or of a newer version.
+    """
+    return Archive(os.fspath(path))

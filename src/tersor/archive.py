@@ -1,0 +1,289 @@
+"""An archive: opened lazily, every byte checked, tensors decoded when asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tersor import index as indices
+from tersor.checkpoint.header import ITEM_BYTES
+from tersor.codec import container
+from tersor.errors import ArchiveError, TersorError
+from tersor.files import atomic_output
+from tersor.index import DTYPES, Index
+from tersor.recipe import Recipe
+from tersor.representations import kept
+from tersor.representations.group import GroupReader, section_count
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+T = TypeVar("T")
+
+POOLED = 1 << 20
+"""Kept tensors up to this many bytes share a section with the others of their type."""
+
+
+class Archive:
+    """One compressed checkpoint, in a file or in memory.
+
+    Tensors are decoded on access and not cached. `archive["name"]`, `len(archive)`, `"name" in archive` and iteration
+    over names work as for a state dict.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
+        """Read the index; `tersor.open(path)` is the usual way.
+
+        Raises:
+            ArchiveError: the file is missing, damaged, truncated or newer than this version reads.
+        """
+        self._source = source
+        try:
+            with self._open() as file:
+                self.size = file.seek(0, os.SEEK_END)
+                file.seek(0)
+                start, index_length, data_length = container.read_header(file, self.size)
+                self.index: Index = indices.unpack(file.read(index_length), data_length)
+            self._data = start + index_length
+            self._check_sections()
+        except ArchiveError as error:
+            raise ArchiveError(f"{self.name}: {error}") from error
+        except MemoryError as error:
+            raise ArchiveError(f"{self.name}: the file asks for more memory than there is") from error
+
+    @property
+    def name(self) -> str:
+        """Where the archive is, for messages."""
+        return "archive in memory" if isinstance(self._source, bytes) else str(self._source)
+
+    def _open(self) -> BinaryIO:
+        if isinstance(self._source, bytes):
+            return io.BytesIO(self._source)
+        try:
+            return open(self._source, "rb")
+        except OSError as error:
+            raise ArchiveError(f"cannot be read ({error.strerror})") from error
+
+    # ------------------------------------------------------------------ sections
+    @cached_property
+    def _offsets(self) -> NDArray[np.int64]:
+        return np.concatenate([[0], np.cumsum(np.array(self.index.lengths, dtype=np.int64))]) + self._data
+
+    def _check_sections(self) -> None:
+        expected = self._kept_first + len(self._pools) + len(self._large) + 1  # the last one is padding
+        if len(self.index.lengths) != expected:
+            raise ArchiveError("the index is damaged (sections missing)")
+        if any(i < 0 or i > 0xFFFFFFFF for i in self.index.checks):
+            raise ArchiveError("the index is damaged (checksums out of range)")
+
+    def section(self, i: int) -> bytes:
+        """Bytes of the i-th section, checked.
+
+        Raises:
+            ArchiveError: the checksum does not match.
+        """
+        with self._open() as file:
+            file.seek(int(self._offsets[i]))
+            data = file.read(self.index.lengths[i])
+        if container.checksum(data) != self.index.checks[i]:
+            raise ArchiveError(f"{self.name}: section {i} ({self.section_name(i)}) is damaged")
+        return data
+
+    def section_name(self, i: int) -> str:
+        """What a section holds, for messages."""
+        for g, first in enumerate(self._group_first):
+            if first <= i < first + self._group_sections[g]:
+                return f"group {g}"
+        return "kept tensors" if i < len(self.index.lengths) - 1 else "padding"
+
+    @cached_property
+    def _group_sections(self) -> list[int]:
+        from tersor.lattice.planes import plan_planes
+        from tersor.representations.vectors import arrange
+
+        counts = []
+        for record in self.index.groups:
+            planes = plan_planes([arrange(self.index.shapes[i], record.dim) for i in record.tensors])
+            counts.append(section_count(record, len(planes.chunk_starts) - 1))
+        return counts
+
+    @cached_property
+    def _group_first(self) -> list[int]:
+        return [0, *np.cumsum(self._group_sections).tolist()][:-1] if self._group_sections else []
+
+    @property
+    def _kept_first(self) -> int:
+        return sum(self._group_sections)
+
+    @cached_property
+    def _pools(self) -> list[tuple[int, list[int]]]:
+        """(stored type, positions) of the tensors that share a section, by type."""
+        pools: dict[int, list[int]] = {}
+        for i, _, stored in self.index.kept:
+            if self._stored_bytes(i, stored) <= POOLED:
+                pools.setdefault(stored, []).append(i)
+        return sorted(pools.items())
+
+    @cached_property
+    def _large(self) -> list[tuple[int, int]]:
+        return [(stored, i) for i, _, stored in self.index.kept if self._stored_bytes(i, stored) > POOLED]
+
+    def _stored_bytes(self, i: int, stored: int) -> int:
+        return int(np.prod(self.index.shapes[i], dtype=object)) * ITEM_BYTES[DTYPES[stored]]
+
+    # ------------------------------------------------------------------ tensors
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.index.names)}
+
+    def group(self, g: int) -> GroupReader:
+        """Reader of the g-th group."""
+        record, first = self.index.groups[g], self._group_first[g]
+        return GroupReader(record, [self.index.shapes[i] for i in record.tensors], lambda i: self.section(first + i))
+
+    def _arrays(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Decode tensors by position, in the order the file holds them."""
+        import torch
+
+        for g, record in enumerate(self.index.groups):
+            inside = [k for k, i in enumerate(record.tensors) if i in wanted]
+            if inside:
+                for k, values in self._guard(self.group(g).decode(inside)):
+                    yield (
+                        record.tensors[k],
+                        _restore(torch.from_numpy(values), DTYPES[self.index.dtypes[record.tensors[k]]]),
+                    )
+        first = self._kept_first
+        for s, (stored, members) in enumerate([*self._pools, *((stored, [i]) for stored, i in self._large)]):
+            if wanted.isdisjoint(members):
+                continue
+            counts = [int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members]
+            width = ITEM_BYTES[DTYPES[stored]]
+            data = next(iter(self._guard([kept.unpack(self.section(first + s), width, sum(counts))])))
+            at = 0
+            for i, count in zip(members, counts, strict=True):
+                if i in wanted:
+                    raw = bytearray(data[at * width : (at + count) * width])
+                    yield i, _tensor(raw, DTYPES[stored], self.index.shapes[i], DTYPES[self.index.dtypes[i]])
+                at += count
+
+    def _guard(self, items: Iterable[T]) -> Iterator[T]:
+        """Name the file in whatever goes wrong while decoding."""
+        try:
+            yield from items
+        except ArchiveError as error:
+            raise error if str(error).startswith(self.name) else ArchiveError(f"{self.name}: {error}") from error
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All tensors by name, in the order and with the dtypes they were given; tied names share one tensor."""
+        owned = {i for i in range(len(self.index.names)) if i not in self.index.ties}
+        found = dict(self._arrays(owned))
+        return {name: found[self.index.ties.get(i, i)] for i, name in enumerate(self.index.names)}
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Decode one tensor, reading only the sections it needs."""
+        if name not in self._position:
+            raise KeyError(f"{self.name} has no tensor {name!r}")
+        i = self._position[name]
+        owner = self.index.ties.get(i, i)
+        return dict(self._arrays({owner}))[owner]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._position
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.index.names)
+
+    def __len__(self) -> int:
+        return len(self.index.names)
+
+    def apply_(self, model: nn.Module) -> nn.Module:
+        """Load all tensors into a module of the original class, in place; returns it.
+
+        Raises:
+            TersorError: names or shapes differ; lists at most ten of each kind, and nothing is changed.
+        """
+        own = model.state_dict()
+        theirs = dict(zip(self.index.names, self.index.shapes, strict=True))
+        problems = [
+            ("missing in the archive", sorted(own.keys() - theirs.keys())),
+            ("not in the model", sorted(theirs.keys() - own.keys())),
+            ("of another shape", [n for n in own if n in theirs and tuple(own[n].shape) != theirs[n]]),
+        ]
+        told = [f"{what}: {', '.join(names[:10])}{' …' * (len(names) > 10)}" for what, names in problems if names]
+        if told:
+            raise TersorError(f"{self.name} does not fit {type(model).__name__}: {'; '.join(told)}")
+        model.load_state_dict(self.state_dict())
+        return model
+
+    # ------------------------------------------------------------------ the file
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe it was made with."""
+        return Recipe.from_dict(self.index.recipe, self.name)
+
+    def to_bytes(self) -> bytes:
+        """The whole file."""
+        with self._open() as file:
+            return file.read()
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> int:
+        """Write the file atomically; returns its bytes.
+
+        Raises:
+            TersorError: the path exists and not `force`, or it cannot be written.
+        """
+        data = self.to_bytes()
+        with atomic_output(path, force=force) as file:
+            file.write(data)
+        return len(data)
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Check every section, and that every stream decodes to its end.
+
+        Raises:
+            ArchiveError: names the first damaged section.
+        """
+        count = len(self.index.lengths)
+        for i in range(count):
+            data = self.section(i)
+            if i == count - 1 and data.strip(b"\0"):
+                raise ArchiveError(f"{self.name}: the padding is damaged")
+            if progress is not None:
+                progress(i + 1, count + len(self.index.groups))
+        for g in range(len(self.index.groups)):
+            reader = self.group(g)
+            for _ in self._guard(reader.check()):
+                pass
+            if progress is not None:
+                progress(count + g + 1, count + len(self.index.groups))
+        first = self._kept_first
+        for s, (stored, members) in enumerate([*self._pools, *((stored, [i]) for stored, i in self._large)]):
+            size = sum(int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members)
+            for _ in self._guard([kept.unpack(self.section(first + s), ITEM_BYTES[DTYPES[stored]], size)]):
+                pass
+
+
+def _restore(values: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Float32 values in the type they came in; what rounds beyond float16 becomes its largest number."""
+    import torch
+
+    target = getattr(torch, dtype)
+    if target == torch.float16:
+        values = values.clamp(-65504, 65504)
+    return values.to(target)
+
+
+def _tensor(raw: bytearray, stored: str, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+    import torch
+
+    kind = getattr(torch, stored)
+    tensor = torch.frombuffer(raw, dtype=kind) if raw else torch.empty(0, dtype=kind)
+    return tensor.reshape(shape).to(getattr(torch, dtype)) if stored != dtype else tensor.reshape(shape)

@@ -1,0 +1,66 @@
+"""Asymmetric numeral systems through `constriction`, with probabilities that are exact integers.
+
+The library takes probabilities as floats and turns them into 24-bit integers as floor(p * (2**24 - K) / sum(p)) + 1.
+Handing it the integers f - 1, whose sum is exactly 2**24 - K, makes that map the identity: f itself is used, on every
+machine. A test asserts it against a coder in plain integers. Streams are little-endian 32-bit words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from tersor.errors import ArchiveError
+
+STREAM_BITS = 24
+"""Precision of the coder's probabilities; tables of fewer bits are scaled up to it."""
+
+
+def model(table: NDArray[np.uint32], precision: int) -> constriction.stream.model.Categorical:
+    """The library's model of one table [K], K >= 2, of frequencies that sum to 2**precision."""
+    scaled = (table.astype(np.int64) << (STREAM_BITS - precision)) - 1
+    return constriction.stream.model.Categorical(scaled.astype(np.float64), lazy=False, perfect=False)
+
+
+def encode(parts: Iterable[tuple[NDArray[np.int32], NDArray[np.uint32]]], precision: int) -> bytes:
+    """Code parts (symbols, table of frequencies), each with its own table, into one stream; decoded in the same order.
+
+    A table of one symbol costs nothing.
+    """
+    coder = constriction.stream.stack.AnsCoder()
+    for symbols, table in reversed(list(parts)):
+        if table.size > 1 and symbols.size:
+            coder.encode_reverse(np.ascontiguousarray(symbols, dtype=np.int32), model(table, precision))
+    return coder.get_compressed().astype("<u4").tobytes()
+
+
+def decode(data: bytes, parts: Iterable[tuple[int, NDArray[np.uint32]]], precision: int) -> list[NDArray[np.int32]]:
+    """Decode parts (count, table of frequencies) in order.
+
+    Raises:
+        ArchiveError: the stream does not end exactly with the last symbol.
+    """
+    coder = constriction.stream.stack.AnsCoder(words(data))
+    out = []
+    for count, table in parts:
+        if table.size > 1 and count:
+            out.append(coder.decode(model(table, precision), count))
+        else:
+            out.append(np.zeros(count, dtype=np.int32))
+    if not coder.is_empty():
+        raise ArchiveError("a coded stream does not end with its last symbol")
+    return out
+
+
+def words(data: bytes) -> NDArray[np.uint32]:
+    """The stream's words; a stream never ends with a zero word.
+
+    Raises:
+        ArchiveError: not a whole number of words, or a zero word at the end.
+    """
+    if len(data) % 4 or data[-4:] == b"\0\0\0\0":
+        raise ArchiveError("a coded stream is damaged")
+    return np.frombuffer(data, dtype="<u4").astype(np.uint32)

@@ -1,0 +1,210 @@
+"""From a checkpoint and its plan to the bytes of an archive that meets the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tersor
+from tersor import index as indices
+from tersor.archive import POOLED
+from tersor.checkpoint import Checkpoint
+from tersor.checkpoint.header import ITEM_BYTES
+from tersor.codec import container
+from tersor.errors import TersorError
+from tersor.index import DTYPES, ELEMENTS_PER_BYTE, REASONS, GroupRecord, Index
+from tersor.plan import Plan
+from tersor.recipe import Recipe
+from tersor.representations import kept
+from tersor.representations.control import Unreachable, meet
+from tersor.representations.group import GroupCoder, GroupSpec
+
+if TYPE_CHECKING:
+    import torch
+
+ROUNDS = {"draft": (2, 12), "default": (4, 16), "best": (8, 24)}
+"""Rounds of the rate control, at least and at most; each also refines the tables."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Kept tensors: their records and sections."""
+
+    records: tuple[tuple[int, int, int], ...]
+    sections: list[bytes]
+
+
+def encode(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    recipe: Recipe,
+    importance: Mapping[str, torch.Tensor] | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """The bytes of an archive within the plan's budget.
+
+    Raises:
+        TersorError: a value is NaN or infinite, or the target cannot be met (says what the smallest file is).
+    """
+    rest = _keep(checkpoint, plan.kept, recipe)
+    base = len(_assemble(plan, recipe, rest, []))
+    if not plan.groups:
+        if base > plan.budget:
+            raise _too_small(plan, base)
+        return _assemble(plan, recipe, rest, [])
+    if plan.budget > 0.6 * plan.nbytes:
+        exact = _exact(checkpoint, plan, recipe)
+        if len(exact) <= plan.budget:
+            return exact
+    coders = [_coder(checkpoint, plan, recipe, g, importance) for g in range(len(plan.groups))]
+    return _meet(plan, recipe, rest, base, coders, progress)
+
+
+def _meet(
+    plan: Plan, recipe: Recipe, rest: _Kept, base: int, coders: list[GroupCoder], progress: Progress | None
+) -> bytes:
+    """Search the step whose file is within the budget and near it."""
+    weights = sum(c.weights for c in coders)
+    spread = sum(c.spread * c.weights for c in coders) / weights
+    finest, coarsest = 2.0 ** (spread - 21), 2.0 ** (spread + 12)
+    least, most = ROUNDS[recipe.effort]
+    overhead = base + 64.0
+    size, calls = 0.0, 0
+
+    def size_of(step: float) -> float:
+        nonlocal size, calls
+        size, calls = sum(c.at(step) for c in coders), calls + 1
+        if progress is not None:
+            progress("coding", calls, max(least + 2, calls + 1))
+        return size
+
+    step = 2 * 2.0 ** (spread - 8 * max(plan.budget - overhead, 1) / weights)
+    for _ in range(8):
+        try:
+            step = meet(
+                size_of, max(plan.budget - overhead, 1), weights, first=step, finest=finest, coarsest=coarsest,
+                rounds=(least, most),
+            )  # fmt: skip
+        except Unreachable as unreachable:
+            raise _too_small(plan, math.ceil(unreachable.size + overhead)) from None
+        data = _assemble(plan, recipe, rest, [c.finish() for c in coders])
+        if len(data) <= plan.budget and (len(data) >= 0.98 * plan.budget or step <= 1.01 * finest):
+            return data
+        overhead += len(data) - (overhead + size)  # what was predicted is off by this much
+        least = 1
+    raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
+
+
+def _too_small(plan: Plan, smallest: int) -> TersorError:
+    return TersorError(
+        f"{plan.source}: cannot be stored in {plan.budget:,} B; the smallest possible file is about {smallest:,} B: "
+        "ask for more, keep fewer tensors, or store them as bf16"
+    )
+
+
+def _coder(
+    checkpoint: Checkpoint, plan: Plan, recipe: Recipe, g: int, importance: Mapping[str, torch.Tensor] | None
+) -> GroupCoder:
+    group = plan.groups[g]
+    entries = [plan.entries[i] for i in group.tensors]
+    codebooks = None if group.scheme is None else (group.scheme.num_codebooks, group.scheme.codebook_size)
+    spec = GroupSpec(
+        group.tensors, tuple(e.shape for e in entries), group.dim, codebooks, group.lattice, recipe.scales,
+        recipe.effort, recipe.seed,
+    )  # fmt: skip
+    weights = None
+    if importance is not None:
+        weights = [_importance(importance, e.name, e.shape) for e in entries]
+    return GroupCoder(spec, [_reader(checkpoint, e.name) for e in entries], weights)
+
+
+def _reader(checkpoint: Checkpoint, name: str) -> Callable[[], NDArray[np.float32]]:
+    def read() -> NDArray[np.float32]:
+        import torch
+
+        tensor = checkpoint.read(name)
+        values = tensor.detach().to(torch.float32).numpy()
+        if not np.isfinite(values).all():
+            raise TersorError(f"{checkpoint.source}: {name} holds NaN, infinity or values beyond float32; {_CURE}")
+        return np.ascontiguousarray(values)
+
+    return read
+
+
+_CURE = "mend it, or exclude it to keep it exactly"
+
+
+def _importance(given: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    import torch
+
+    if name not in given:
+        return None
+    weight = given[name].detach().to(device="cpu", dtype=torch.float32)
+    if tuple(weight.shape) != shape:
+        raise TersorError(f"importance of {name} has shape {tuple(weight.shape)}, the tensor {shape}; make them equal")
+    return weight.contiguous().numpy()
+
+
+def _keep(checkpoint: Checkpoint, kept_tensors: tuple[tuple[int, str], ...], recipe: Recipe) -> _Kept:
+    """Store tensors without codes: small ones together by type, large ones each in a section."""
+    import torch
+
+    pools: dict[int, list[bytes]] = {}
+    large: list[bytes] = []
+    records = []
+    for i, reason in kept_tensors:
+        entry = checkpoint.entries[i]
+        tensor = checkpoint.read(entry.name).detach()
+        if tensor.is_floating_point() and reason not in ("excluded", "8-bit floats") and not tensor.isfinite().all():
+            raise TersorError(f"{checkpoint.source}: {entry.name} holds NaN or infinity; {_CURE}")
+        rounds = recipe.keep == "bf16" and entry.dtype in ("float32", "float64") and reason not in ("excluded", "exact")
+        stored = DTYPES.index("bfloat16" if rounds else entry.dtype)
+        if rounds:
+            tensor = tensor.to(torch.bfloat16)
+        raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        if len(raw) <= POOLED:
+            pools.setdefault(stored, []).append(raw)
+        else:
+            large.append(kept.pack(raw, ITEM_BYTES[DTYPES[stored]]))
+        records.append((i, REASONS.index(reason), stored))
+    pooled = [kept.pack(b"".join(parts), ITEM_BYTES[DTYPES[stored]]) for stored, parts in sorted(pools.items())]
+    return _Kept(tuple(records), pooled + large)
+
+
+def _exact(checkpoint: Checkpoint, plan: Plan, recipe: Recipe) -> bytes:
+    """Everything kept: what a generous target deserves."""
+    owned = sorted([*plan.kept, *((i, "exact") for g in plan.groups for i in g.tensors)])
+    return _assemble(plan, recipe, _keep(checkpoint, tuple(owned), recipe), [])
+
+
+def _assemble(
+    plan: Plan, recipe: Recipe, rest: _Kept, groups: list[tuple[GroupRecord, list[bytes], list[int]]]
+) -> bytes:
+    """The file: header, index, sections; padded where shapes would otherwise look implausible to a reader."""
+    sections = [s for _, parts, _ in groups for s in parts] + rest.sections
+    elements = sum(e.numel for e in plan.entries if e.tied_to is None)
+    position = {e.name: i for i, e in enumerate(plan.entries)}
+    sections.append(bytes(max(0, elements // ELEMENTS_PER_BYTE - 4096 - sum(map(len, sections)))))
+    index = Index(
+        tool=tersor.__version__,
+        recipe=recipe.as_dict(),
+        names=tuple(e.name for e in plan.entries),
+        dtypes=tuple(DTYPES.index(e.dtype) for e in plan.entries),
+        shapes=tuple(e.shape for e in plan.entries),
+        ties={position[e.name]: position[e.tied_to] for e in plan.entries if e.tied_to is not None},
+        kept=rest.records,
+        groups=tuple(record for record, _, _ in groups),
+        errors=tuple(e for _, _, errors in groups for e in errors),
+        lengths=tuple(map(len, sections)),
+        checks=tuple(map(container.checksum, sections)),
+    )
+    packed = indices.pack(index)
+    data = b"".join(sections)
+    return container.header(len(packed), len(data)) + packed + data

@@ -1,0 +1,143 @@
+"""The archive's index: what the sections mean. Plain data, decoded strictly; no tensor values, no file access.
+
+Field order is the wire format (msgpack arrays, compressed); see `docs/format.md`, "Index".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import zstandard
+
+from tersor.codec.container import checksum
+from tersor.errors import ArchiveError
+from tersor.lattice.trellis import TRELLISES
+
+DTYPES = (
+    "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "uint16", "uint32",
+    "uint64", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
+    "float8_e8m0fnu", "complex32", "float4_e2m1fn_x2",
+)  # fmt: skip
+"""Element types; a file holds positions in this list, so it only ever grows."""
+
+REASONS = ("integers", "booleans", "complex", "8-bit floats", "one-dimensional", "small", "excluded", "empty", "exact")
+"""Why a tensor was kept; a file holds positions in this list."""
+
+MAX_INDEX = 1 << 28
+ELEMENTS_PER_BYTE = 1 << 16
+"""A file declares at most this many elements per byte of its own (else it is padded): bounds what a reader allocates."""
+
+
+class LatticeRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The lattice stage of a group: step, trellis memory, whether there is a basis, centre shifts in 1/128 step."""
+
+    step: float
+    memory: int
+    basis: bool
+    shifts: tuple[int, int, int]
+
+
+class GroupRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Tensors that share codebooks and tables.
+
+    `steps` holds the unit of each codebook's integers; `scales` is 0 none, 1 per tensor, 2 per row.
+    """
+
+    tensors: tuple[int, ...]
+    dim: int
+    num_codebooks: int
+    codebook_size: int
+    steps: tuple[float, ...]
+    scales: int
+    lattice: LatticeRecord | None
+
+
+class Index(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Everything but the sections.
+
+    Per tensor: name, position in `DTYPES`, shape. `ties` maps a tensor to the earlier one it is tied to. `kept` gives
+    per kept tensor its position, its position in `REASONS` and the type it is stored in. `errors` holds the error of
+    each coded tensor, group by group, in half decibels of its energy. `lengths` and `checks` describe the sections.
+    """
+
+    tool: str
+    recipe: dict[str, Any]
+    names: tuple[str, ...]
+    dtypes: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    ties: dict[int, int]
+    kept: tuple[tuple[int, int, int], ...]
+    groups: tuple[GroupRecord, ...]
+    errors: tuple[int, ...]
+    lengths: tuple[int, ...]
+    checks: tuple[int, ...]
+
+
+def pack(index: Index) -> bytes:
+    """The index as bytes: its checksum, then compressed msgpack."""
+    body = zstandard.ZstdCompressor(level=19, write_content_size=True).compress(msgspec.msgpack.encode(index))
+    return checksum(body).to_bytes(4, "little") + body
+
+
+def unpack(data: bytes, data_length: int) -> Index:
+    """Decode and check an index of a file whose sections take `data_length` bytes.
+
+    Raises:
+        ArchiveError: damaged, or anything in it contradicts something else.
+    """
+    if len(data) < 4 or int.from_bytes(data[:4], "little") != checksum(data[4:]):
+        raise ArchiveError("the index is damaged (its checksum does not match)")
+    try:
+        size = zstandard.frame_content_size(data[4:])
+        if not 0 <= size <= min(MAX_INDEX, 1024 * len(data)):
+            raise ArchiveError("the index is damaged (implausible size)")
+        index = msgspec.msgpack.decode(
+            zstandard.ZstdDecompressor().decompress(data[4:], max_output_size=size), type=Index
+        )
+    except (zstandard.ZstdError, msgspec.MsgspecError, OverflowError, RecursionError) as error:
+        raise ArchiveError("the index is damaged") from error
+    _check(index, len(data) + data_length)
+    if sum(index.lengths) != data_length:
+        raise ArchiveError("the index is damaged (sections do not fill the file)")
+    return index
+
+
+def _check(index: Index, size: int) -> None:
+    def need(condition: bool, what: str) -> None:
+        if not condition:
+            raise ArchiveError(f"the index is damaged ({what})")
+
+    count = len(index.names)
+    need(len(set(index.names)) == count == len(index.dtypes) == len(index.shapes), "names, types and shapes differ")
+    need(all(0 <= d < len(DTYPES) for d in index.dtypes), "an unknown type")
+    need(all(0 <= n < 1 << 48 for shape in index.shapes for n in shape), "a dimension out of range")
+    need(all(len(shape) <= 64 for shape in index.shapes), "too many dimensions")
+    owned = [i for i in range(count) if i not in index.ties]
+    need(sum(math.prod(index.shapes[i]) for i in owned) <= ELEMENTS_PER_BYTE * (size + 4096), "implausible shapes")
+    for alias, owner in index.ties.items():
+        need(0 <= owner < alias < count and owner not in index.ties, "a tie out of range")
+        need(
+            index.shapes[alias] == index.shapes[owner] and index.dtypes[alias] == index.dtypes[owner], "an unequal tie"
+        )
+    placed = [i for group in index.groups for i in group.tensors] + [i for i, _, _ in index.kept]
+    need(sorted(placed) == owned, "tensors not stored exactly once")
+    for _, reason, stored in index.kept:
+        need(0 <= reason < len(REASONS) and 0 <= stored < len(DTYPES), "a kept tensor out of range")
+    for group in index.groups:
+        need(1 <= group.dim <= 256 and group.scales in (0, 1, 2) and len(group.tensors) > 0, "a group out of range")
+        need(all(math.prod(index.shapes[i]) > 0 for i in group.tensors), "an empty coded tensor")
+        need(0 <= group.num_codebooks <= 16 and 0 <= group.codebook_size <= 65536, "codebooks out of range")
+        need((group.num_codebooks == 0) == (group.codebook_size == 0), "codebooks out of range")
+        need(len(group.steps) == group.num_codebooks, "codebooks out of range")
+        need(group.num_codebooks > 0 or group.lattice is not None, "a group of nothing")
+        need(all(math.isfinite(s) and s >= 0 for s in group.steps), "a codebook unit out of range")
+        if group.lattice is not None:
+            step = group.lattice.step
+            need(
+                group.lattice.memory in TRELLISES and math.isfinite(step) and 0 < step < 1e38, "a lattice out of range"
+            )
+            need(all(-64 <= s <= 64 for s in group.lattice.shifts), "a lattice out of range")
+    need(len(index.errors) == sum(len(g.tensors) for g in index.groups), "errors missing")
+    need(len(index.lengths) == len(index.checks) and all(n >= 0 for n in index.lengths), "sections out of range")

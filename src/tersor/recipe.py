@@ -1,0 +1,124 @@
+"""A recipe: what the user wants. Plain data, decoded strictly from TOML or JSON, stored in the archive."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tersor.errors import TersorError
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How small, and how.
+
+    Exactly one target:
+        ratio: bytes of all tensors as given (tied ones once) over bytes of the file.
+        size: bytes of the file, a number or a text like "1.5MB".
+        bpp: bits of the file per parameter (elements of all tensors, tied ones once).
+
+    The written file is never over the target.
+
+    Args:
+        scheme: "auto" lets the planner choose; "lattice" codes integers on a trellis; "additive" codebooks whose
+            numbers follow from the target; "4x128d9" 4 codebooks of 128 codewords over vectors of 9; "4x128d9+lattice" both.
+        effort: draft (fast), default, best (smallest error).
+        keep: how floats that are not coded are stored: "lossless", or rounded to "bf16".
+        exclude: patterns of tensor names (shell style) that are kept.
+        min_size: tensors with fewer elements are kept.
+        scales: errors are judged as they are ("none"), or relative to each tensor's or each row's root mean square.
+        groups: one set of codebooks per kernel size ("kernel"), or one for everything ("one").
+        seed: of everything random.
+    """
+
+    ratio: float | None = None
+    size: int | str | None = None
+    bpp: float | None = None
+    scheme: str = "auto"
+    effort: Literal["draft", "default", "best"] = "default"
+    keep: Literal["lossless", "bf16"] = "lossless"
+    exclude: tuple[str, ...] = ()
+    min_size: int = 256
+    scales: Literal["none", "tensor", "row"] = "none"
+    groups: Literal["kernel", "one"] = "kernel"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("ratio", "size", "bpp") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise TersorError(f"recipe: give exactly one of ratio, size and bpp, not {' and '.join(given) or 'none'}")
+        value = parse_size(self.size) if self.size is not None else (self.ratio or self.bpp or 0)
+        if isinstance(value, bool) or not 0 < value < float("inf"):
+            raise TersorError(f"recipe: {given[0]} is {getattr(self, given[0])}; it must be above 0")
+        if not re.fullmatch(r"auto|lattice|additive|\d+x\d+d\d+(\+lattice)?", self.scheme):
+            raise TersorError(f"recipe: unknown scheme {self.scheme!r}; use auto, lattice, additive or like 4x128d9")
+        for name in ("effort", "keep", "scales", "groups"):
+            allowed = {"effort": ("draft", "default", "best"), "keep": ("lossless", "bf16"),
+                       "scales": ("none", "tensor", "row"), "groups": ("kernel", "one")}[name]  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise TersorError(f"recipe: {name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}")
+
+    def budget(self, nbytes: int, parameters: int) -> int:
+        """Bytes of the file that meet the target, for a checkpoint of that many bytes and parameters."""
+        if self.size is not None:
+            return parse_size(self.size)
+        if self.ratio is not None:
+            return int(nbytes / self.ratio)
+        assert self.bpp is not None
+        return int(self.bpp * parameters / 8)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        return dict(msgspec.to_builtins(self))
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], where: str = "recipe") -> Recipe:
+        """Decode strictly: unknown fields and wrong types are errors."""
+        try:
+            return msgspec.convert(fields, cls)
+        except msgspec.ValidationError as error:
+            raise TersorError(f"{where}: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Read a .toml or .json recipe."""
+        return cls.from_dict(load_fields(path), str(path))
+
+
+def load_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fields of a .toml or .json recipe, not yet checked."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if str(path).endswith(".toml"):
+            return _toml(text)
+        if str(path).endswith(".json"):
+            return msgspec.json.decode(text, type=dict[str, Any])
+    except OSError as error:
+        raise TersorError(f"{path}: cannot read the recipe ({error.strerror})") from error
+    except ValueError as error:
+        raise TersorError(f"{path}: not a valid recipe ({error})") from error
+    raise TersorError(f"{path}: a recipe is a .toml or .json file")
+
+
+def parse_size(size: int | str | None) -> int:
+    """Bytes from a number or a text with a unit: "300kB", "1.5MB" (powers of ten), "2MiB" (powers of two)."""
+    if isinstance(size, int):
+        return size
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", size or "")
+    if not match or match[2].lower() not in _UNITS:
+        raise TersorError(f"recipe: size {size!r} is not a number of bytes like 1500000, 300kB, 1.5MB or 2MiB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)

@@ -1,0 +1,215 @@
+"""The codes of one group, encoded and read: codebooks, code tables, one stream per chunk."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tersor.codec import ans, integers, tables
+from tersor.errors import ArchiveError
+from tersor.index import GroupRecord
+from tersor.lattice.planes import Piece, Planes
+
+if TYPE_CHECKING:
+
+    from tersor.additive.alternate import Fit
+
+PRECISION = 20
+LIMIT = 127  # codebook entries are integers in -127..127 times the codebook's unit
+MAX_CLASSES = 8
+_STREAM = 12  # bytes of a chunk beside its bits: coder state, length, checksum
+_REFIT = 0.3  # octaves of lambda beyond which codebooks are trained again
+
+
+class CodesStage:
+    """Encoder of one group's codes; `at` may be called with any lambda, and the last call stands.
+
+    Args:
+        planes: for the cut into chunks.
+        vectors: per tensor, float32 [rows, cols, dim].
+        weights: per tensor, importance shaped like `vectors`, or None.
+        codebooks: number of codebooks and codewords in each.
+        effort, seed: of the search.
+    """
+
+    def __init__(
+        self,
+        planes: Planes,
+        vectors: list[NDArray[np.float32]],
+        weights: list[NDArray[np.float32]] | None,
+        codebooks: tuple[int, int],
+        effort: str,
+        seed: int,
+    ) -> None:
+        import torch
+
+        from tersor.additive.scheme import Scheme
+
+        dim = vectors[0].shape[-1]
+        self.planes, self.effort, self.seed = planes, effort, seed
+        self.scheme = Scheme(*codebooks, dim)
+        self.vectors = torch.from_numpy(np.concatenate([v.reshape(-1, dim) for v in vectors]))
+        self.weights = None
+        if weights is not None:
+            self.weights = torch.from_numpy(np.concatenate([w.reshape(-1, dim) for w in weights]))
+        self.classes = _classes(vectors, codebooks[1])
+        counts = [v.shape[0] * v.shape[1] for v in vectors]
+        self.table = torch.from_numpy(np.repeat(self.classes, counts).astype(np.int32))
+        self.lam = 0.0
+        self.fit: Fit | None = None
+
+    def at(self, lam: float) -> float:
+        """Bytes at a lambda (squared error per bit)."""
+        from tersor.additive import alternate
+
+        if self.fit is None or abs(math.log2(lam / self.lam)) > _REFIT:
+            self.fit = alternate.fit(
+                self.vectors, self.scheme, table=self.table, weights=self.weights, lam=lam, effort=self.effort,
+                seed=self.seed,
+            )  # fmt: skip
+            self._order_and_round()
+            self.lam = lam
+            self.codes = self.fit.codes
+            self._retable()
+        self.codes = alternate.reencode(
+            self.vectors, self.codebooks, table=self.table, bits=self.bits, lam=lam, weights=self.weights,
+            effort=self.effort, codes=self.codes,
+        )  # fmt: skip
+        self._retable()
+        return (
+            float(self.counts_bits) / 8 + sum(map(len, self._heads())) + _STREAM * (len(self.planes.chunk_starts) - 1)
+        )
+
+    def _order_and_round(self) -> None:
+        """Sort each codebook by falling use, which makes its table cheap, and round its entries to 8 bits."""
+        import torch
+
+        assert self.fit is not None
+        codebooks, codes = self.fit.codebooks.numpy().copy(), self.fit.codes.numpy().copy()
+        units, self.entries = [], np.zeros(codebooks.shape, dtype=np.int64)
+        for m, book in enumerate(codebooks):
+            order = np.argsort(-np.bincount(codes[:, m], minlength=len(book)), kind="stable")
+            rank = np.empty_like(order)
+            rank[order] = np.arange(len(order))
+            codes[:, m] = rank[codes[:, m]]
+            unit = np.float32(np.abs(book).max() / LIMIT)
+            units.append(float(unit))
+            self.entries[m] = np.rint(book[order] / unit) if unit > 0 else 0
+        self.units = tuple(units)
+        self.codebooks = torch.from_numpy(codebooks_of(self.entries, self.units))
+        self.fit = self.fit._replace(codes=torch.from_numpy(codes))
+
+    def _retable(self) -> None:
+        """Count, and set the tables as they will be stored."""
+        import torch
+
+        m, k = self.scheme.num_codebooks, self.scheme.codebook_size
+        codes = self.codes.numpy().astype(np.int64)
+        classes = int(self.classes.max()) + 1
+        cell = (self.table.numpy().astype(np.int64)[:, None] * m + np.arange(m)) * k + codes
+        counts = np.bincount(cell.ravel(), minlength=classes * m * k).reshape(classes, m, k)
+        pooled = counts.sum(axis=0) + 0.5
+        pooled = pooled / pooled.sum(axis=-1, keepdims=True)
+        self.levels = tables.levels_of(counts + 16 * pooled)
+        frequencies = tables.frequencies(self.levels, PRECISION)
+        bits = tables.bits(frequencies, PRECISION) if k > 1 else np.zeros(counts.shape, dtype=np.float32)
+        self.counts_bits = float((counts * bits.astype(np.float64)).sum())
+        self.bits = torch.from_numpy(bits)
+
+    def _heads(self) -> list[bytes]:
+        classes = integers.pack(self.classes)
+        table = len(classes).to_bytes(4, "little") + classes + integers.pack(np.diff(self.levels, axis=-1, prepend=0))
+        return [integers.pack(self.entries), table]
+
+    def residual(self) -> list[NDArray[np.float32]]:
+        """What the codes leave of the vectors, per tensor [rows, cols, dim]."""
+        from tersor.kernels.gather import decode
+
+        left = (self.vectors - decode(self.codes, self.codebooks)).numpy()
+        parts = np.split(left, np.cumsum([s.rows * s.cols for s in self.planes.shapes])[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self.planes.shapes, strict=True)]
+
+    def finish(self) -> tuple[tuple[float, ...], list[bytes], list[bytes]]:
+        """Units of the codebooks, head sections (codebooks, tables) and one stream per chunk."""
+        frequencies = tables.frequencies(self.levels, PRECISION)
+        starts = np.concatenate([[0], np.cumsum([s.rows * s.cols for s in self.planes.shapes])])
+        codes = self.codes.numpy()
+        streams = []
+        for c in range(len(self.planes.chunk_starts) - 1):
+            parts = []
+            for piece in self.planes.chunk(c):
+                cols = self.planes.shapes[piece.tensor].cols
+                rows = codes[starts[piece.tensor] + piece.first * cols : starts[piece.tensor] + piece.last * cols]
+                table = frequencies[self.classes[piece.tensor]]
+                parts += [(rows[:, m], table[m]) for m in range(rows.shape[1])]
+            streams.append(ans.encode(parts, PRECISION))
+        return self.units, self._heads(), streams
+
+
+class CodesReader:
+    """Decoder of one group's codes.
+
+    Args:
+        record: from the index.
+        planes: for the cut into chunks.
+        heads: the head sections (codebooks, tables).
+    """
+
+    def __init__(self, record: GroupRecord, planes: Planes, heads: list[bytes]) -> None:
+        m, k, d = record.num_codebooks, record.codebook_size, record.dim
+        self.planes, self.num_codebooks = planes, m
+        entries = integers.unpack(heads[0], m * k * d)
+        if np.abs(entries).max() > LIMIT:
+            raise ArchiveError("a codebook has entries out of range")
+        self.codebooks = codebooks_of(entries.reshape(m, k, d), record.steps)
+        split = 4 + int.from_bytes(heads[1][:4], "little")
+        if split > len(heads[1]):
+            raise ArchiveError("code tables are cut short")
+        self.classes = integers.unpack(heads[1][4:split], len(planes.shapes))
+        if self.classes.min() < 0 or self.classes.max() >= MAX_CLASSES:
+            raise ArchiveError("code tables are out of range")
+        count = int(self.classes.max()) + 1
+        levels = np.cumsum(integers.unpack(heads[1][split:], count * m * k).reshape(count, m, k), axis=-1)
+        self.frequencies = tables.frequencies(levels, PRECISION)
+
+    def codes(self, chunk: int, stream: bytes) -> list[tuple[Piece, NDArray[np.int32]]]:
+        """Codes [vectors, M] of each piece of a chunk."""
+        pieces, parts = self.planes.chunk(chunk), []
+        for piece in pieces:
+            count = (piece.last - piece.first) * self.planes.shapes[piece.tensor].cols
+            table = self.frequencies[self.classes[piece.tensor]]
+            parts += [(count, table[m]) for m in range(self.num_codebooks)]
+        decoded = ans.decode(stream, parts, PRECISION)
+        m = self.num_codebooks
+        return [(p, np.stack(decoded[i * m : i * m + m], axis=1)) for i, p in enumerate(pieces)]
+
+    def vectors(self, chunk: int, stream: bytes) -> list[NDArray[np.float32]]:
+        """Sums of codewords [rows, cols, dim] of each piece of a chunk, added in the order of the codebooks."""
+        import torch
+
+        from tersor.kernels.gather import decode
+
+        out = []
+        for piece, codes in self.codes(chunk, stream):
+            _, cols, dim = self.planes.shapes[piece.tensor]
+            summed = decode(torch.from_numpy(codes), torch.from_numpy(self.codebooks))
+            out.append(summed.numpy().reshape(piece.last - piece.first, cols, dim))
+        return out
+
+
+def codebooks_of(entries: NDArray[np.int64], units: tuple[float, ...]) -> NDArray[np.float32]:
+    """Codebooks float32 [M, K, d] from their integers and units."""
+    return entries.astype(np.float32) * np.array(units, dtype=np.float32)[:, None, None]
+
+
+def _classes(vectors: list[NDArray[np.float32]], size: int) -> NDArray[np.int64]:
+    """Table class of each tensor: tensors by root mean square, in as many classes as vectors can pay for."""
+    count = sum(v.shape[0] * v.shape[1] for v in vectors)
+    classes = max(1, min(MAX_CLASSES, len(vectors), count // (64 * size)))
+    rms = np.array([float(np.sqrt(np.square(v.astype(np.float64)).mean())) for v in vectors])
+    rank = np.empty(len(vectors), dtype=np.int64)
+    rank[np.argsort(rms, kind="stable")] = np.arange(len(vectors))
+    return rank * classes // len(vectors)

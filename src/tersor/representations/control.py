@@ -1,0 +1,74 @@
+"""Rate control: one number, the step, trades bytes against error; find the step that meets a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+
+class Unreachable(Exception):
+    """Even the coarsest step is over the budget; `size` is what it takes, in bytes."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+NEAR = 0.99
+"""A result is good enough from this share of the budget on."""
+
+
+def meet(
+    size_of: Callable[[float], float],
+    budget: float,
+    weights: int,
+    *,
+    first: float,
+    finest: float,
+    coarsest: float,
+    rounds: tuple[int, int],
+) -> float:
+    """A step whose size is within the budget and, where the range allows, at least `NEAR` of it.
+
+    `size_of` falls as the step grows, roughly by one bit per weight and octave, and may drift down a little when called
+    again (it refines its tables), so the search is a damped secant in bits per weight over octaves, not a bisection.
+
+    Args:
+        size_of: bytes at a step.
+        budget: bytes to stay within.
+        weights: number of values coded, at least 1.
+        first: the first step to try.
+        finest, coarsest: the range of steps.
+        rounds: calls to make at least, and at most.
+
+    Returns:
+        The step of the last call, which is within the budget.
+
+    Raises:
+        Unreachable: even the coarsest step is over the budget.
+    """
+    target = budget * (1 + NEAR) / 2
+    octave, slope = math.log2(min(max(first, finest), coarsest)), -0.8
+    low, high = math.log2(finest), math.log2(coarsest)
+    last: tuple[float, float] | None = None
+    for call in range(1, rounds[1] + 1):
+        size = size_of(2.0**octave)
+        fits = size <= budget
+        if fits and call >= rounds[0] and (size >= NEAR * budget or octave <= math.log2(finest)):
+            return 2.0**octave
+        if not fits and octave >= math.log2(coarsest):
+            raise Unreachable(size)
+        rate = 8 * size / weights
+        if last is not None and abs(octave - last[0]) > 1e-3:
+            slope = min(-0.02, max(-1.5, (rate - last[1]) / (octave - last[0])))
+        last = (octave, rate)
+        low, high = (low, min(high, octave)) if fits else (max(low, octave), high)
+        move = (8 * target / weights - rate) / slope
+        octave = min(max(octave + min(max(move, -3.0), 3.0), math.log2(finest)), math.log2(coarsest))
+    # The secant ended just above the budget: walk up in small steps.
+    while octave < math.log2(coarsest):
+        octave = min(octave + 0.02, math.log2(coarsest))
+        size = size_of(2.0**octave)
+        if size <= budget:
+            return 2.0**octave
+    raise Unreachable(size)
