@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,7 +29,32 @@ if TYPE_CHECKING:
 ROUNDS = {"draft": (2, 12), "default": (4, 16), "best": (8, 24)}
 """Rounds of the rate control, at least and at most; each also refines the tables."""
 
+NEARLY = 0.98
+"""The share of its budget that a file takes at least, unless everything fits exactly or no step is finer."""
+
+SMALLEST_STEP, LARGEST_STEP = 2.0**-119, 2.0**125
+"""The range in which a step, its inverse and its 128th part are ordinary float32 numbers."""
+
+LARGEST_VALUE = 2.0**120
+
 Progress = Callable[[str, int, int], None]
+
+
+_NANOSECONDS = {"draft": 60.0, "default": 110.0, "best": 450.0}  # per weight and round of the lattice, one thread
+_CODEWORD_NANOSECONDS = 0.15  # per vector and codeword compared
+
+
+def seconds(plan: Plan, recipe: Recipe) -> float:
+    """A rough estimate of the time that coding takes, from the plan alone."""
+    total = 1.0
+    for group in plan.groups:
+        weights = sum(plan.entries[i].numel for i in group.tensors)
+        if group.lattice:
+            total += weights * _NANOSECONDS[recipe.effort] * (ROUNDS[recipe.effort][0] + 4) * 1e-9
+        if group.scheme is not None:
+            compared = weights / group.dim * group.scheme.num_codebooks * group.scheme.codebook_size
+            total += compared * _CODEWORD_NANOSECONDS * {"draft": 50, "default": 200, "best": 600}[recipe.effort] * 1e-9
+    return total
 
 
 @dataclass(frozen=True)
@@ -59,12 +83,18 @@ def encode(
         if base > plan.budget:
             raise _too_small(plan, base)
         return _assemble(plan, recipe, rest, [])
-    if plan.budget > 0.6 * plan.nbytes:
+    generous = plan.budget > 0.6 * plan.nbytes
+    if generous:
         exact = _exact(checkpoint, plan, recipe)
         if len(exact) <= plan.budget:
             return exact
-    coders = [_coder(checkpoint, plan, recipe, g, importance) for g in range(len(plan.groups))]
-    return _meet(plan, recipe, rest, base, coders, progress)
+    weights = None if importance is None else _importance(plan, importance)
+    coders = [_coder(checkpoint, plan, recipe, g, weights) for g in range(len(plan.groups))]
+    data = _meet(plan, recipe, rest, base, coders, progress)
+    if len(data) < NEARLY * plan.budget and not generous:  # steps so fine say that there is little to code at all
+        exact = _exact(checkpoint, plan, recipe)
+        return exact if len(exact) <= plan.budget else data
+    return data
 
 
 def _meet(
@@ -73,7 +103,8 @@ def _meet(
     """Search the step whose file is within the budget and near it."""
     weights = sum(c.weights for c in coders)
     spread = sum(c.spread * c.weights for c in coders) / weights
-    finest, coarsest = 2.0 ** (spread - 21), 2.0 ** (spread + 12)
+    finest = max(2.0 ** (spread - 21), SMALLEST_STEP, *(c.finest for c in coders))
+    coarsest = max(min(2.0 ** (spread + 12), LARGEST_STEP), finest)
     least, most = ROUNDS[recipe.effort]
     overhead = base + 64.0
     size, calls = 0.0, 0
@@ -86,19 +117,26 @@ def _meet(
         return size
 
     step = 2 * 2.0 ** (spread - 8 * max(plan.budget - overhead, 1) / weights)
+    best = b""
     for _ in range(8):
         try:
             step = meet(
                 size_of, max(plan.budget - overhead, 1), weights, first=step, finest=finest, coarsest=coarsest,
                 rounds=(least, most),
             )  # fmt: skip
-        except Unreachable as unreachable:
-            raise _too_small(plan, math.ceil(unreachable.size + overhead)) from None
+        except Unreachable:
+            step = coarsest
         data = _assemble(plan, recipe, rest, [c.finish() for c in coders])
-        if len(data) <= plan.budget and (len(data) >= 0.98 * plan.budget or step <= 1.01 * finest):
+        if len(data) <= plan.budget and (len(data) >= NEARLY * plan.budget or step <= 1.01 * finest):
             return data
+        if len(best) < len(data) <= plan.budget:
+            best = data
+        elif step == coarsest and not best:
+            raise _too_small(plan, len(data))
         overhead += len(data) - (overhead + size)  # what was predicted is off by this much
         least = 1
+    if best:  # values so few or so alike that sizes jump over the target
+        return best
     raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
 
 
@@ -110,7 +148,7 @@ def _too_small(plan: Plan, smallest: int) -> TersorError:
 
 
 def _coder(
-    checkpoint: Checkpoint, plan: Plan, recipe: Recipe, g: int, importance: Mapping[str, torch.Tensor] | None
+    checkpoint: Checkpoint, plan: Plan, recipe: Recipe, g: int, weights_by_name: dict[str, NDArray[np.float32]] | None
 ) -> GroupCoder:
     group = plan.groups[g]
     entries = [plan.entries[i] for i in group.tensors]
@@ -119,9 +157,7 @@ def _coder(
         group.tensors, tuple(e.shape for e in entries), group.dim, codebooks, group.lattice, recipe.scales,
         recipe.effort, recipe.seed,
     )  # fmt: skip
-    weights = None
-    if importance is not None:
-        weights = [_importance(importance, e.name, e.shape) for e in entries]
+    weights = None if weights_by_name is None else [weights_by_name.get(e.name) for e in entries]
     return GroupCoder(spec, [_reader(checkpoint, e.name) for e in entries], weights)
 
 
@@ -131,8 +167,8 @@ def _reader(checkpoint: Checkpoint, name: str) -> Callable[[], NDArray[np.float3
 
         tensor = checkpoint.read(name)
         values = tensor.detach().to(torch.float32).numpy()
-        if not np.isfinite(values).all():
-            raise TersorError(f"{checkpoint.source}: {name} holds NaN, infinity or values beyond float32; {_CURE}")
+        if not (np.abs(values) <= LARGEST_VALUE).all():
+            raise TersorError(f"{checkpoint.source}: {name} holds NaN, infinity or values beyond 1e36; {_CURE}")
         return np.ascontiguousarray(values)
 
     return read
@@ -141,15 +177,27 @@ def _reader(checkpoint: Checkpoint, name: str) -> Callable[[], NDArray[np.float3
 _CURE = "mend it, or exclude it to keep it exactly"
 
 
-def _importance(given: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+def _importance(plan: Plan, given: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+    """Importance of the coded tensors that have one, divided by its mean over all of them."""
     import torch
 
-    if name not in given:
-        return None
-    weight = given[name].detach().to(device="cpu", dtype=torch.float32)
-    if tuple(weight.shape) != shape:
-        raise TersorError(f"importance of {name} has shape {tuple(weight.shape)}, the tensor {shape}; make them equal")
-    return weight.contiguous().numpy()
+    weights: dict[str, NDArray[np.float32]] = {}
+    for entry in (plan.entries[i] for group in plan.groups for i in group.tensors):
+        if entry.name not in given:
+            continue
+        weight = given[entry.name].detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
+        if weight.shape != entry.shape:
+            raise TersorError(
+                f"importance of {entry.name} has shape {weight.shape}, the tensor {entry.shape}; make them equal"
+            )
+        if not (np.isfinite(weight).all() and weight.min() >= 0):
+            raise TersorError(f"importance of {entry.name} has values that are negative, NaN or infinite; mend them")
+        weights[entry.name] = weight
+    count = sum(w.size for w in weights.values())
+    mean = sum(float(w.sum(dtype=np.float64)) for w in weights.values()) / max(count, 1)
+    if count and mean == 0:
+        raise TersorError("importance is zero everywhere; leave it out or give some tensor a weight")
+    return {name: weight / np.float32(mean) for name, weight in weights.items()}
 
 
 def _keep(checkpoint: Checkpoint, kept_tensors: tuple[tuple[int, str], ...], recipe: Recipe) -> _Kept:

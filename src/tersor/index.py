@@ -12,7 +12,7 @@ import msgspec
 import zstandard
 
 from tersor.codec.container import checksum
-from tersor.errors import ArchiveError
+from tersor.errors import ArchiveError, TersorError
 from tersor.lattice.trellis import TRELLISES
 
 DTYPES = (
@@ -22,12 +22,19 @@ DTYPES = (
 )  # fmt: skip
 """Element types; a file holds positions in this list, so it only ever grows."""
 
+CODED = ("float32", "float16", "bfloat16", "float64")
+"""Element types of tensors that may be coded."""
+
 REASONS = ("integers", "booleans", "complex", "8-bit floats", "one-dimensional", "small", "excluded", "empty", "exact")
 """Why a tensor was kept; a file holds positions in this list."""
 
 MAX_INDEX = 1 << 28
 ELEMENTS_PER_BYTE = 1 << 16
-"""A file declares at most this many elements per byte of its own (else it is padded): bounds what a reader allocates."""
+"""A file declares at most this many elements per byte of its own, else it is padded: bounds a reader's memory."""
+
+
+MAX_CODEWORDS, MAX_ENTRIES = 1 << 18, 1 << 22
+"""Codewords and their entries in all codebooks of a group together, at most."""
 
 
 class LatticeRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -76,8 +83,16 @@ class Index(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 
 def pack(index: Index) -> bytes:
-    """The index as bytes: its checksum, then compressed msgpack."""
-    body = zstandard.ZstdCompressor(level=19, write_content_size=True).compress(msgspec.msgpack.encode(index))
+    """The index as bytes: its checksum, then compressed msgpack.
+
+    Raises:
+        TersorError: a name that is no Unicode text.
+    """
+    try:
+        encoded = msgspec.msgpack.encode(index)
+    except UnicodeEncodeError as error:
+        raise TersorError(f"the name {error.object!r} is no Unicode text; rename the tensor") from error
+    body = zstandard.ZstdCompressor(level=19, write_content_size=True).compress(encoded)
     return checksum(body).to_bytes(4, "little") + body
 
 
@@ -96,7 +111,7 @@ def unpack(data: bytes, data_length: int) -> Index:
         index = msgspec.msgpack.decode(
             zstandard.ZstdDecompressor().decompress(data[4:], max_output_size=size), type=Index
         )
-    except (zstandard.ZstdError, msgspec.MsgspecError, OverflowError, RecursionError) as error:
+    except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise ArchiveError("the index is damaged") from error
     _check(index, len(data) + data_length)
     if sum(index.lengths) != data_length:
@@ -114,6 +129,7 @@ def _check(index: Index, size: int) -> None:
     need(all(0 <= d < len(DTYPES) for d in index.dtypes), "an unknown type")
     need(all(0 <= n < 1 << 48 for shape in index.shapes for n in shape), "a dimension out of range")
     need(all(len(shape) <= 64 for shape in index.shapes), "too many dimensions")
+    need(all(math.prod(max(n, 1) for n in shape) < 1 << 58 for shape in index.shapes), "a dimension out of range")
     owned = [i for i in range(count) if i not in index.ties]
     need(sum(math.prod(index.shapes[i]) for i in owned) <= ELEMENTS_PER_BYTE * (size + 4096), "implausible shapes")
     for alias, owner in index.ties.items():
@@ -123,16 +139,21 @@ def _check(index: Index, size: int) -> None:
         )
     placed = [i for group in index.groups for i in group.tensors] + [i for i, _, _ in index.kept]
     need(sorted(placed) == owned, "tensors not stored exactly once")
-    for _, reason, stored in index.kept:
+    for i, reason, stored in index.kept:
         need(0 <= reason < len(REASONS) and 0 <= stored < len(DTYPES), "a kept tensor out of range")
+        same = stored == index.dtypes[i]
+        need(same or (DTYPES[stored] == "bfloat16" and DTYPES[index.dtypes[i]] in CODED), "a kept tensor out of range")
     for group in index.groups:
         need(1 <= group.dim <= 256 and group.scales in (0, 1, 2) and len(group.tensors) > 0, "a group out of range")
-        need(all(math.prod(index.shapes[i]) > 0 for i in group.tensors), "an empty coded tensor")
+        need(all(index.shapes[i] and math.prod(index.shapes[i]) > 0 for i in group.tensors), "an empty coded tensor")
+        need(all(DTYPES[index.dtypes[i]] in CODED for i in group.tensors), "a coded tensor of another type")
         need(0 <= group.num_codebooks <= 16 and 0 <= group.codebook_size <= 65536, "codebooks out of range")
         need((group.num_codebooks == 0) == (group.codebook_size == 0), "codebooks out of range")
+        codewords = group.num_codebooks * group.codebook_size
+        need(codewords <= MAX_CODEWORDS and codewords * group.dim <= MAX_ENTRIES, "codebooks out of range")
         need(len(group.steps) == group.num_codebooks, "codebooks out of range")
         need(group.num_codebooks > 0 or group.lattice is not None, "a group of nothing")
-        need(all(math.isfinite(s) and s >= 0 for s in group.steps), "a codebook unit out of range")
+        need(all(0 <= s < 1e36 for s in group.steps), "a codebook unit out of range")
         if group.lattice is not None:
             step = group.lattice.step
             need(

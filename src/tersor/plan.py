@@ -11,11 +11,12 @@ from typing import Any
 from tersor.additive.scheme import Scheme
 from tersor.checkpoint import Checkpoint, Entry
 from tersor.errors import TersorError
+from tersor.index import CODED, MAX_CODEWORDS, MAX_ENTRIES
 from tersor.recipe import Recipe
 from tersor.representations.vectors import kernel_size
 
-_CODED = ("float32", "float16", "bfloat16", "float64")
 _LONG = 4096  # one-dimensional tensors from this size on are worth coding
+_DEPTHWISE_FROM = 4096  # fewer depthwise weights are not worth tables of their own
 _CONTAINER = 160
 
 
@@ -65,6 +66,19 @@ class Plan:
         """Bytes, as given, of all coded tensors."""
         return sum(self.entries[i].nbytes for g in self.groups for i in g.tensors)
 
+    @property
+    def predicted(self) -> int:
+        """Predicted bytes of the file: the budget, or everything exact if that is less."""
+        return min(self.budget, self.nbytes)
+
+    def lines(self) -> list[str]:
+        """The plan for a person: one line per group."""
+        out = [f"{self.source}: {self.nbytes:,} B, {self.parameters:,} parameters; target {self.budget:,} B"]
+        for g in self.groups:
+            count = sum(self.entries[i].numel for i in g.tensors)
+            out.append(f"  {g.text}: {len(g.tensors)} tensors, {count:,} weights")
+        return out
+
     def coverage(self) -> str:
         """One line: how many bytes are coded, and why the others are kept."""
         share = 100 * self.coded_bytes / max(self.nbytes, 1)
@@ -86,7 +100,7 @@ class Plan:
             "source": self.source,
             "bytes": self.nbytes,
             "parameters": self.parameters,
-            "predicted_size": min(self.budget, self.nbytes),
+            "predicted_size": self.predicted,
             "groups": [{"scheme": g.text, "tensors": [self.entries[i].name for i in g.tensors]} for g in self.groups],
             "kept": [{"name": self.entries[i].name, "reason": reason} for i, reason in self.kept],
             "tied": {e.name: e.tied_to for e in self.entries if e.tied_to},
@@ -129,7 +143,7 @@ def _reason_to_keep(entry: Entry, recipe: Recipe) -> str | None:
         return "complex"
     if dtype.startswith(("float8", "float4")):
         return "8-bit floats"
-    if dtype not in _CODED:
+    if dtype not in CODED:
         return "integers"
     if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in recipe.exclude):
         return "excluded"
@@ -149,12 +163,20 @@ def _groups(entries: Sequence[Entry], coded: list[int], recipe: Recipe, budget: 
         return []
     if name not in ("auto", "lattice", "additive"):
         scheme = Scheme.parse(name)
+        if scheme.num_codebooks * scheme.codebook_size > MAX_CODEWORDS or scheme.codebook_entries > MAX_ENTRIES:
+            raise TersorError(
+                f"recipe: the codebooks of {scheme} are too large; "
+                f"use at most {MAX_CODEWORDS:,} codewords with {MAX_ENTRIES:,} entries in all"
+            )
         return [GroupPlan(tuple(coded), scheme.vector_dim, scheme, bool(suffix))]
     by_kind: dict[tuple[int, bool], list[int]] = {}
     for i in coded:
         shape = entries[i].shape
         size = kernel_size(shape) if recipe.groups == "kernel" else 1
         by_kind.setdefault((size, size > 1 and shape[1] == 1), []).append(i)
+    for size, depthwise in list(by_kind):
+        if depthwise and sum(entries[i].numel for i in by_kind[size, True]) < _DEPTHWISE_FROM:
+            by_kind[size, False] = sorted(by_kind.get((size, False), []) + by_kind.pop((size, True)))
     weights = sum(entries[i].numel for i in coded)
     bits = 8 * max(budget, 1) / weights
     groups = []

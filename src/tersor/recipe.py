@@ -27,7 +27,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Args:
         scheme: "auto" lets the planner choose; "lattice" codes integers on a trellis; "additive" codebooks whose
-            numbers follow from the target; "4x128d9" 4 codebooks of 128 codewords over vectors of 9; "4x128d9+lattice" both.
+            numbers follow from the target; "4x128d9" 4 codebooks of 128 codewords over vectors of 9;
+            "4x128d9+lattice" both.
         effort: draft (fast), default, best (smallest error).
         keep: how floats that are not coded are stored: "lossless", or rounded to "bf16".
         exclude: patterns of tensor names (shell style) that are kept.

@@ -106,7 +106,11 @@ def beam_search(
 
         return twins.beam_search(vectors, codebooks, width, chosen, codes, weights, scale, bias, table)
     count = vectors.shape[0]
-    out = torch.zeros(count, stages, dtype=torch.int32) if codes is None else codes.to(torch.int32, copy=True).contiguous()
+    out = (
+        torch.zeros(count, stages, dtype=torch.int32)
+        if codes is None
+        else codes.to(torch.int32, copy=True).contiguous()
+    )
     cost = torch.empty(count)
     native.beam_search(
         array(vectors, torch.float32),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 DIRECT = 16
 MAX_MAGNITUDE = (1 << 23) - 1
-MAX_TOKENS = 56
+MAX_TOKENS = 54
 
 
 def token_of(magnitude: NDArray[np.int64]) -> NDArray[np.int64]:

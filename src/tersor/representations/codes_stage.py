@@ -14,14 +14,15 @@ from tersor.index import GroupRecord
 from tersor.lattice.planes import Piece, Planes
 
 if TYPE_CHECKING:
+    import torch
 
-    from tersor.additive.alternate import Fit
+    from tersor.additive.alternate import EffortName
 
 PRECISION = 20
 LIMIT = 127  # codebook entries are integers in -127..127 times the codebook's unit
 MAX_CLASSES = 8
 _STREAM = 12  # bytes of a chunk beside its bits: coder state, length, checksum
-_REFIT = 0.3  # octaves of lambda beyond which codebooks are trained again
+_REFIT = 0.8  # octaves of lambda
 
 
 class CodesStage:
@@ -41,7 +42,7 @@ class CodesStage:
         vectors: list[NDArray[np.float32]],
         weights: list[NDArray[np.float32]] | None,
         codebooks: tuple[int, int],
-        effort: str,
+        effort: EffortName,
         seed: int,
     ) -> None:
         import torch
@@ -58,56 +59,51 @@ class CodesStage:
         self.classes = _classes(vectors, codebooks[1])
         counts = [v.shape[0] * v.shape[1] for v in vectors]
         self.table = torch.from_numpy(np.repeat(self.classes, counts).astype(np.int32))
-        self.lam = 0.0
-        self.fit: Fit | None = None
+        self.lam: float | None = None
+        self.codes: torch.Tensor | None = None
 
     def at(self, lam: float) -> float:
-        """Bytes at a lambda (squared error per bit)."""
+        """Bytes at a lambda (squared error per bit); codebooks are trained again where it has moved much."""
         from tersor.additive import alternate
 
-        if self.fit is None or abs(math.log2(lam / self.lam)) > _REFIT:
-            self.fit = alternate.fit(
+        start = self.codes
+        if self.lam is None or abs(math.log2(lam / self.lam)) > _REFIT:
+            found = alternate.fit(
                 self.vectors, self.scheme, table=self.table, weights=self.weights, lam=lam, effort=self.effort,
                 seed=self.seed,
             )  # fmt: skip
-            self._order_and_round()
             self.lam = lam
-            self.codes = self.fit.codes
-            self._retable()
+            start = self._order_and_round(found.codebooks.numpy(), found.codes.numpy())
+            self._retable(start)
         self.codes = alternate.reencode(
             self.vectors, self.codebooks, table=self.table, bits=self.bits, lam=lam, weights=self.weights,
-            effort=self.effort, codes=self.codes,
+            effort="draft", codes=start, seed=self.seed,
         )  # fmt: skip
-        self._retable()
-        return (
-            float(self.counts_bits) / 8 + sum(map(len, self._heads())) + _STREAM * (len(self.planes.chunk_starts) - 1)
-        )
+        self._retable(self.codes)
+        streams = self.coded_bits / 8 + _STREAM * (len(self.planes.chunk_starts) - 1)
+        return streams + sum(len(head) for head in self._heads())
 
-    def _order_and_round(self) -> None:
-        """Sort each codebook by falling use, which makes its table cheap, and round its entries to 8 bits."""
+    def _order_and_round(self, books: NDArray[np.float32], codes: NDArray[np.int32]) -> torch.Tensor:
+        """Sort codebooks by falling use (cheap tables), round entries to 8 bits; returns the new codes."""
         import torch
 
-        assert self.fit is not None
-        codebooks, codes = self.fit.codebooks.numpy().copy(), self.fit.codes.numpy().copy()
-        units, self.entries = [], np.zeros(codebooks.shape, dtype=np.int64)
-        for m, book in enumerate(codebooks):
+        units, self.entries, ranked = [], np.zeros(books.shape, dtype=np.int64), np.empty_like(codes)
+        for m, book in enumerate(books):
             order = np.argsort(-np.bincount(codes[:, m], minlength=len(book)), kind="stable")
-            rank = np.empty_like(order)
-            rank[order] = np.arange(len(order))
-            codes[:, m] = rank[codes[:, m]]
+            ranked[:, m] = np.argsort(order)[codes[:, m]]
             unit = np.float32(np.abs(book).max() / LIMIT)
             units.append(float(unit))
             self.entries[m] = np.rint(book[order] / unit) if unit > 0 else 0
         self.units = tuple(units)
         self.codebooks = torch.from_numpy(codebooks_of(self.entries, self.units))
-        self.fit = self.fit._replace(codes=torch.from_numpy(codes))
+        return torch.from_numpy(ranked)
 
-    def _retable(self) -> None:
-        """Count, and set the tables as they will be stored."""
+    def _retable(self, chosen: torch.Tensor) -> None:
+        """Count codes, and set the tables as they will be stored."""
         import torch
 
         m, k = self.scheme.num_codebooks, self.scheme.codebook_size
-        codes = self.codes.numpy().astype(np.int64)
+        codes = chosen.numpy().astype(np.int64)
         classes = int(self.classes.max()) + 1
         cell = (self.table.numpy().astype(np.int64)[:, None] * m + np.arange(m)) * k + codes
         counts = np.bincount(cell.ravel(), minlength=classes * m * k).reshape(classes, m, k)
@@ -116,7 +112,7 @@ class CodesStage:
         self.levels = tables.levels_of(counts + 16 * pooled)
         frequencies = tables.frequencies(self.levels, PRECISION)
         bits = tables.bits(frequencies, PRECISION) if k > 1 else np.zeros(counts.shape, dtype=np.float32)
-        self.counts_bits = float((counts * bits.astype(np.float64)).sum())
+        self.coded_bits = float((counts * bits.astype(np.float64)).sum())
         self.bits = torch.from_numpy(bits)
 
     def _heads(self) -> list[bytes]:
@@ -128,6 +124,7 @@ class CodesStage:
         """What the codes leave of the vectors, per tensor [rows, cols, dim]."""
         from tersor.kernels.gather import decode
 
+        assert self.codes is not None
         left = (self.vectors - decode(self.codes, self.codebooks)).numpy()
         parts = np.split(left, np.cumsum([s.rows * s.cols for s in self.planes.shapes])[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, self.planes.shapes, strict=True)]
@@ -136,6 +133,7 @@ class CodesStage:
         """Units of the codebooks, head sections (codebooks, tables) and one stream per chunk."""
         frequencies = tables.frequencies(self.levels, PRECISION)
         starts = np.concatenate([[0], np.cumsum([s.rows * s.cols for s in self.planes.shapes])])
+        assert self.codes is not None
         codes = self.codes.numpy()
         streams = []
         for c in range(len(self.planes.chunk_starts) - 1):

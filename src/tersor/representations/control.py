@@ -17,6 +17,8 @@ class Unreachable(Exception):
 NEAR = 0.99
 """A result is good enough from this share of the budget on."""
 
+_DRIFT = 0.3  # octaves by which what was too large, or fitted, may have moved when the tables did
+
 
 def meet(
     size_of: Callable[[float], float],
@@ -49,7 +51,7 @@ def meet(
     """
     target = budget * (1 + NEAR) / 2
     octave, slope = math.log2(min(max(first, finest), coarsest)), -0.8
-    low, high = math.log2(finest), math.log2(coarsest)
+    low, high = math.log2(finest), math.log2(coarsest)  # steps known to be too fine, and to fit
     last: tuple[float, float] | None = None
     for call in range(1, rounds[1] + 1):
         size = size_of(2.0**octave)
@@ -62,12 +64,15 @@ def meet(
         if last is not None and abs(octave - last[0]) > 1e-3:
             slope = min(-0.02, max(-1.5, (rate - last[1]) / (octave - last[0])))
         last = (octave, rate)
-        low, high = (low, min(high, octave)) if fits else (max(low, octave), high)
         move = (8 * target / weights - rate) / slope
+        low, high = (low, min(high, octave)) if fits else (max(low, octave), high)
         octave = min(max(octave + min(max(move, -3.0), 3.0), math.log2(finest)), math.log2(coarsest))
-    # The secant ended just above the budget: walk up in small steps.
+        if not low - _DRIFT < octave < high + _DRIFT:  # over a cliff and back: sizes there say nothing of slopes
+            octave = (low + high) / 2
+    # The secant ended just above the budget: walk up in small steps, larger ones where that takes long.
+    move = 0.02
     while octave < math.log2(coarsest):
-        octave = min(octave + 0.02, math.log2(coarsest))
+        octave, move = min(octave + move, math.log2(coarsest)), 1.25 * move
         size = size_of(2.0**octave)
         if size <= budget:
             return 2.0**octave

@@ -1,26 +1,30 @@
 """A group of coded tensors: vectors cut, scaled, and stored as a sum of codewords, a lattice point, or both.
 
 `x = scale * (C_1[i_1] + ... + C_M[i_M] + basis @ (step * z))`, added in this order in float32.
-Sections of a group, in order: scales, codebooks, code tables, basis, energies, lattice tables (each only if there), then
-for every chunk its codes and its lattice symbols.
+Sections of a group, in order: scales, codebooks, code tables, basis, energies, lattice tables (each only if there),
+then for every chunk its codes and its lattice symbols.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tersor.codec import integers
-from tersor.errors import TersorError
 from tersor.index import GroupRecord
-from tersor.lattice import fit
+from tersor.lattice import fit, tokens
 from tersor.lattice.planes import Piece, Planes, plan_planes
 from tersor.representations import scales, vectors
 from tersor.representations.codes_stage import CodesReader, CodesStage
 from tersor.representations.lattice_stage import LatticeReader, LatticeStage
+
+if TYPE_CHECKING:
+    from tersor.additive.alternate import EffortName
 
 MEMORY = {"draft": 2, "default": 3, "best": 5}
 """Trellis memory by effort: 4 states are 0.1 dB behind 8, 32 states 0.1 dB ahead, at half and four times the time."""
@@ -38,7 +42,7 @@ class GroupSpec:
     codebooks: tuple[int, int] | None
     lattice: bool
     scales: str
-    effort: str
+    effort: EffortName
     seed: int
 
     def planes(self) -> Planes:
@@ -52,7 +56,7 @@ class GroupCoder:
     Args:
         spec: the group.
         tensors: its values, float32, in order; read one at a time.
-        importance: per tensor None or a non-negative weight per element, shaped like the tensor.
+        importance: per tensor None (all 1) or a weight per element, shaped like the tensor, 1 on average.
     """
 
     def __init__(
@@ -66,19 +70,19 @@ class GroupCoder:
         self.scale_levels: list[NDArray[np.int64]] = []
         cut: list[NDArray[np.float32]] = []
         weights: list[NDArray[np.float32]] | None = [] if importance is not None else None
-        mean = _mean_importance(importance)
         for t, read in enumerate(tensors):
             v = vectors.cut(read(), spec.dim)
             w = None
             if weights is not None and importance is not None:
                 given = importance[t]
-                w = np.ones(v.shape, np.float32) if given is None else vectors.cut(given / np.float32(mean), spec.dim)
-            level = _scale_levels(v, w, spec.scales)
-            if level is not None:
+                w = np.ones(v.shape, np.float32) if given is None else vectors.cut(given, spec.dim)
+            if w is not None or spec.scales != "none":
+                unit = _units(v, spec.scales)
+                level = scales.level_of(unit if w is None else unit / _root_mean(w, unit))
                 self.scale_levels.append(level)
-                s = _broadcast(scales.scale_of(level))
-                v = v / s
-                w = None if w is None else w * s * s
+                s = scales.scale_of(level)
+                v = v / _broadcast(s)
+                w = None if w is None else w * _broadcast(np.square(s / unit).astype(np.float32))
             if weights is not None:
                 assert w is not None
                 weights.append(w)
@@ -93,6 +97,7 @@ class GroupCoder:
             weight = self._lattice_weight(weights)
             self.lattice = LatticeStage(self.planes, own, weight, MEMORY[spec.effort])
         self._spread = _spread(cut)
+        self._peak = max(float(np.abs(v).max()) for v in cut)
 
     def _lattice_weight(self, weights: list[NDArray[np.float32]] | None) -> NDArray[np.float32] | None:
         """Importance in scan order; in a basis a coefficient belongs to a whole vector and gets its mean."""
@@ -111,6 +116,11 @@ class GroupCoder:
     def spread(self) -> float:
         """Mean log2 of the values' root mean square, plane by plane."""
         return self._spread
+
+    @property
+    def finest(self) -> float:
+        """The smallest step at which the largest magnitude, in any basis, still has a token."""
+        return 1.1 * math.sqrt(self.spec.dim) * self._peak / (2 * tokens.MAX_MAGNITUDE) if self.lattice else 0.0
 
     def at(self, step: float) -> float:
         """Bytes of the group's sections at a step (predicted; exact to about a byte per chunk)."""
@@ -255,30 +265,18 @@ def section_count(record: GroupRecord, chunks: int) -> int:
     return head_count(record) + chunks * ((record.num_codebooks > 0) + (record.lattice is not None))
 
 
-def _mean_importance(importance: Sequence[NDArray[np.float32] | None] | None) -> float:
-    """Mean over all elements that have an importance; errors are weighed relative to it."""
-    given = [w for w in importance or () if w is not None]
-    count = sum(w.size for w in given)
-    total = sum(float(w.sum(dtype=np.float64)) for w in given)
-    if count and not (np.isfinite(total) and total > 0 and all(w.min() >= 0 for w in given)):
-        raise TersorError("importance: values must be finite, not negative, and not all zero")
-    return total / count if count else 1.0
-
-
-def _scale_levels(v: NDArray[np.float32], weight: NDArray[np.float32] | None, kind: str) -> NDArray[np.int64] | None:
-    """Stored scales of one tensor: its root mean squares, or with importance what makes the mean weight 1."""
-    if kind == "row":
-        return scales.level_of(_rms(v, axis=(1, 2)))
-    if kind == "tensor":
-        return scales.level_of(_rms(v, axis=None).reshape(1))
-    if weight is not None:
-        return scales.level_of(1 / np.sqrt(np.maximum(weight.mean(dtype=np.float64), 1e-12)).reshape(1))
-    return None
-
-
-def _rms(v: NDArray[np.float32], axis: tuple[int, ...] | None) -> NDArray[np.float64]:
-    rms = np.sqrt(np.square(v.astype(np.float64)).mean(axis=axis))
+def _units(v: NDArray[np.float32], kind: str) -> NDArray[np.float64]:
+    """What errors are judged in: one, or the root mean square of the tensor [1] or of each row [rows]."""
+    if kind == "none":
+        return np.ones(1)
+    rms = np.sqrt(np.square(v.astype(np.float64)).mean(axis=(1, 2) if kind == "row" else None)).reshape(-1)
     return np.asarray(np.where(rms > 0, rms, 1.0))
+
+
+def _root_mean(weight: NDArray[np.float32], unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root of the mean importance of the tensor or of each row: scales smaller by it make the mean weight 1."""
+    mean = weight.mean(axis=None if unit.size == 1 else (1, 2), dtype=np.float64)
+    return np.asarray(np.sqrt(np.maximum(mean, 1e-12))).reshape(-1)
 
 
 def _broadcast(scale: NDArray[np.float32]) -> NDArray[np.float32]:

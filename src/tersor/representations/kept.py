@@ -17,7 +17,7 @@ _LEVEL = 19
 def pack(data: bytes, itemsize: int) -> bytes:
     """Compress values of `itemsize` bytes each.
 
-    Layout: per byte plane a four-byte little-endian length, its top bit set where the plane is compressed, and the plane.
+    Layout: per byte plane a four-byte little-endian length (top bit set where the plane is compressed), and the plane.
     """
     out = []
     for i in range(itemsize):

@@ -107,11 +107,12 @@ class LatticeStage:
 
     def _errors(self, levels: NDArray[np.int32], record: LatticeRecord) -> NDArray[np.float64]:
         """Squared error of each plane (in the basis, if there is one), chunk by chunk to save memory."""
-        squares = np.empty(levels.size, dtype=np.float32)
+        squares = np.empty(levels.size, dtype=np.float32)  # in steps, lest they leave the range of float32
         for first, last in itertools.pairwise(self.planes.chunk_starts.tolist()):
             left = self.values[first:last] - dequantize(levels[None, first:last], record, None)[:, 0]
+            left /= np.float32(record.step)
             squares[first:last] = left * left
-        return fit.plane_sums(self.planes, squares)
+        return fit.plane_sums(self.planes, squares) * record.step**2
 
 
 class LatticeReader:
@@ -160,7 +161,7 @@ class LatticeReader:
 
 def dequantize(levels: NDArray[np.int32], record: LatticeRecord, basis: NDArray[np.int8] | None) -> NDArray[np.float32]:
     """Values [..., dim] of levels [dim, ...]: shift towards the centre, times the step, times the basis."""
-    shift = np.array([0, *record.shifts], dtype=np.int64)[np.minimum(np.abs(levels), 3)]
-    fine = levels.astype(np.int64) * SHIFT_UNIT - np.sign(levels) * shift
+    shift = np.array([0, *record.shifts], dtype=np.int32)[np.minimum(np.abs(levels), 3)]
+    fine = levels * np.int32(SHIFT_UNIT) - np.sign(levels) * shift  # levels stay below 2**24
     values = fine.astype(np.float32) * np.float32(record.step / SHIFT_UNIT)
     return np.moveaxis(values, 0, -1) if basis is None else bases.synthesise(values, basis)

@@ -28,7 +28,8 @@ def kernel_size(shape: tuple[int, ...]) -> int:
 def arrange(shape: tuple[int, ...], dim: int) -> Shape:
     """How a non-empty tensor of this shape stands as vectors of `dim` values."""
     count = math.prod(shape)
-    rows = shape[0] if len(shape) < 3 or kernel_size(shape) > 1 else math.prod(shape[:-1])
+    matrix = len(shape) < 3 or math.prod(shape[2:]) == 1
+    rows = shape[0] if matrix or kernel_size(shape) > 1 else math.prod(shape[:-1])
     length = count // rows
     if len(shape) > 1 and length % dim == 0 and length // dim <= _MAX_COLS:
         return Shape(rows, length // dim, dim)

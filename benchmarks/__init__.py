@@ -1,0 +1,1 @@
+"""The evidence behind the numbers in docs/results.md: tersor against its peers, same weights, bytes on disk."""

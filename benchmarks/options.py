@@ -1,0 +1,19 @@
+"""What the command line decides, passed to every benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PEERS = ("nncodec", "uniform", "faiss", "zstd", "bound")
+"""The peers of the rate-distortion benchmark; `benchmarks.peers` holds one file for each."""
+
+CODERS = (*PEERS, "tersor")
+
+
+@dataclass(frozen=True)
+class Options:
+    """`checkpoints`: names to run on; `coders`: whom to run in `rate_distortion`; `quick`: few points and repeats."""
+
+    checkpoints: tuple[str, ...]
+    coders: tuple[str, ...] = CODERS
+    quick: bool = False

@@ -1,0 +1,81 @@
+"""docs/results.md, written from the stored JSON files and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import accuracy, store, tables
+from benchmarks.figures import figures
+from benchmarks.options import Options
+
+NAMES = ("rate_distortion", "fixed_rate", "kernels", "speed", "memory", "accuracy")
+
+INTRODUCTION = """\
+# Results
+
+Written by `python -m benchmarks results` from the JSON files in `benchmarks/`; no number here was typed by hand.
+All coders get the same weights (float tensors of two dimensions and more), and bytes are those of whole files or whole
+streams. SNR is the variance of all weights over the mean squared error. "Gain" is the distance to NNCodec's frontier,
+its best over `qp` and `lambda_scale`, at equal bytes. `benchmarks/README.md` says what each command needs and does."""
+
+BOUND = """\
+The columns NNCodec, uniform, zstd and bound are SNR in dB at the bytes of that row; "-" is outside the coder's range.
+The bound holds for coders of single weights that know each tensor's distribution (a mixture of Gaussians) for free. It
+ignores dependence between weights, so a coder that uses it may pass the bound."""
+
+
+def run(options: Options) -> None:
+    """Write the page; the options don't matter."""
+    store.DOCS.mkdir(exist_ok=True)
+    (store.DOCS / "results.md").write_text(page({name: store.read(name) for name in NAMES}))
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """The whole page; benchmarks without results have no section."""
+    sections = [INTRODUCTION, "## Against the bars", tables.bars(figures(results)), *quick_runs(results)]
+    if results["rate_distortion"]:
+        sections += ["## Error against bytes", BOUND]
+        for name, entry in results["rate_distortion"].items():
+            sections += [f"### {name}", describe(entry), f"![Error against bytes, {name}](rd-{name}.svg)"]
+            sections.append(tables.checkpoint(name, entry))
+        sections += ["### Lossless, zstd -19", tables.lossless(results["rate_distortion"])]
+    for name, title in (("fixed_rate", "Codes of fixed rate"), ("kernels", "Kernels"), ("speed", "Speed")):
+        if results[name]:
+            sections += [f"## {title}", getattr(tables, name)(results[name])]
+    if results["memory"]:
+        sections += ["## Memory", tables.memory(results["memory"])]
+    if results.get("accuracy"):
+        sections += ["## Accuracy after coding, without tuning", accuracy.table(results["accuracy"])]
+    sections += ["## Machines and versions", *environments(results)]
+    return "\n\n".join(sections) + "\n"
+
+
+def describe(entry: dict[str, Any]) -> str:
+    """Size and kind of one network."""
+    return f"{entry['weights']:,} weights, {entry['share_of_3x3']:.0%} of them in 3x3 kernels."
+
+
+def runs(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Every stored run by a name that says where it is."""
+    found = {name: results[name] for name in ("kernels", "memory") if results[name]}
+    for name in ("fixed_rate", "speed", "accuracy"):
+        found |= {f"{name}, {checkpoint}": entry for checkpoint, entry in results.get(name, {}).items()}
+    for checkpoint, entry in results["rate_distortion"].items():
+        found |= {f"rate_distortion, {checkpoint}, {coder}": run for coder, run in entry["coders"].items()}
+    return found
+
+
+def quick_runs(results: dict[str, dict[str, Any]]) -> list[str]:
+    """A warning when some stored runs were made with `--quick`."""
+    quick = [name for name, run in runs(results).items() if run["quick"]]
+    return [f"**Made with `--quick`, so not the full measurement:** {'; '.join(quick)}."] if quick else []
+
+
+def environments(results: dict[str, dict[str, Any]]) -> list[str]:
+    """One line for each distinct environment, with the runs made in it."""
+    groups: dict[str, list[str]] = {}
+    for name, run in runs(results).items():
+        groups.setdefault(tables.machine(run["environment"]), []).append(name)
+    if len(groups) == 1:
+        return [next(iter(groups))]
+    return [f"{machine}: {'; '.join(names)}." for machine, names in groups.items()]

@@ -1,0 +1,153 @@
+"""What is inside an archive, tensor by tensor: for `inspect`. Symbols are decoded and counted; torch is not needed."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from tersor.archive import Archive
+from tersor.checkpoint.header import ITEM_BYTES
+from tersor.codec import tables
+from tersor.index import DTYPES, REASONS
+from tersor.lattice import contexts, kernels
+from tersor.lattice.trellis import TRELLISES
+from tersor.representations.codes_stage import PRECISION
+from tersor.representations.group import SCALES, GroupReader
+
+
+def describe(archive: Archive) -> dict[str, Any]:
+    """Everything `inspect` shows, as plain data.
+
+    Bits of a coded tensor are those its symbols take under the tables in the file; codebooks, tables and the index are
+    shared and listed apart. `error_db` is the squared error over the tensor's energy, as measured when it was coded.
+
+    Raises:
+        ArchiveError: a section is damaged.
+    """
+    index = archive.index
+    tensors: dict[int, dict[str, Any]] = {}
+    groups = []
+    errors = iter(index.errors)
+    for g, record in enumerate(index.groups):
+        reader = archive.group(g)
+        bits, books = _group_usage(reader)
+        text = representation(reader)
+        for k, i in enumerate(record.tensors):
+            half = next(errors)
+            tensors[i] = {
+                "representation": text,
+                "group": g,
+                "bytes": round(bits[k] / 8, 1),
+                "bits_per_weight": round(bits[k] / math.prod(index.shapes[i]), 4),
+                "error_db": None if half == 255 else -half / 2,
+            }
+        groups.append({"representation": text, "tensors": len(record.tensors), "codebooks": books})
+    for i, reason, stored in index.kept:
+        size = math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[stored]]
+        same = stored == index.dtypes[i]
+        tensors[i] = {
+            "representation": "kept" if same else f"kept as {DTYPES[stored]}",
+            "reason": REASONS[reason],
+            "bytes_before_compression": size,
+            "error_db": None,
+        }
+    for i, owner in index.ties.items():
+        tensors[i] = {"representation": f"tied to {index.names[owner]}", "error_db": None}
+    owned = [i for i in range(len(index.names)) if i not in index.ties]
+    parameters = sum(math.prod(index.shapes[i]) for i in owned)
+    given = sum(math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[index.dtypes[i]]] for i in owned)
+    coded = sum(
+        math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[index.dtypes[i]]] for r in index.groups for i in r.tensors
+    )
+    return {
+        "file": archive.name,
+        "size": archive.size,
+        "bytes": given,
+        "ratio": round(given / archive.size, 4),
+        "bits_per_parameter": round(8 * archive.size / max(parameters, 1), 4),
+        "parameters": parameters,
+        "coded_bytes": coded,
+        "tool": index.tool,
+        "recipe": index.recipe,
+        "groups": groups,
+        "tensors": [
+            {"name": name, "shape": list(index.shapes[i]), "dtype": DTYPES[index.dtypes[i]], **tensors[i]}
+            for i, name in enumerate(index.names)
+        ],
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """`describe`'s result for a person."""
+    out = [
+        f"{found['file']}: {found['size']:,} B for {found['bytes']:,} B of tensors, {found['ratio']:.2f}x, "
+        f"{found['bits_per_parameter']:.3f} bits per parameter; made by tersor {found['tool']}",
+        f"recipe: {json.dumps(found['recipe'])}",
+    ]
+    for g, group in enumerate(found["groups"]):
+        out.append(f"group {g}: {group['representation']}, {group['tensors']} tensors")
+        for m, book in enumerate(group["codebooks"]):
+            used = f"{book['used']} of {book['codewords']} codewords used, perplexity {book['perplexity']}"
+            out.append(f"  codebook {m}: {used}")
+    width = max([len(t["name"]) for t in found["tensors"]] + [4])
+    for t in found["tensors"]:
+        shape = "x".join(map(str, t["shape"])) or "scalar"
+        line = f"{t['name']:<{width}}  {t['dtype']:<9} {shape:<16} {t['representation']}"
+        if "bits_per_weight" in t:
+            error = "exact" if t["error_db"] is None else f"error {t['error_db']:.1f} dB"
+            line += f", {t['bits_per_weight']:.3f} bits per weight, {error}"
+        elif "reason" in t:
+            line += f" ({t['reason']})"
+        out.append(line)
+    return out
+
+
+def representation(reader: GroupReader) -> str:
+    """A group in the field's shorthand, like "4x128d9+lattice" or "lattice d9 basis"."""
+    record = reader.record
+    parts = []
+    if record.num_codebooks:
+        parts.append(f"{record.num_codebooks}x{record.codebook_size}d{record.dim}")
+    if record.lattice is not None:
+        basis = " basis" if record.lattice.basis else ""
+        parts.append("lattice" if record.num_codebooks else f"lattice d{record.dim}{basis}")
+    scales = "" if not record.scales else f" / {SCALES[record.scales]} scales"
+    return "+".join(parts) + scales
+
+
+def _group_usage(reader: GroupReader) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:
+    """Bits per tensor, and use of each codebook."""
+    record, planes = reader.record, reader.planes
+    bits = np.zeros(len(planes.shapes))
+    counts = np.zeros((record.num_codebooks, max(record.codebook_size, 1)), dtype=np.int64)
+    for c in range(reader.chunks):
+        streams = reader.chunk_streams(c)
+        if reader.codes is not None:
+            for piece, codes in reader.codes.codes(c, streams[0]):
+                table = reader.codes.frequencies[reader.codes.classes[piece.tensor]]
+                cost = tables.bits(table, PRECISION)
+                for m in range(record.num_codebooks):
+                    used = np.bincount(codes[:, m], minlength=record.codebook_size)
+                    counts[m] += used
+                    bits[piece.tensor] += float(used @ cost[m].astype(np.float64)) if record.codebook_size > 1 else 0.0
+        if reader.lattice is not None:
+            stage = reader.lattice
+            part = stage.scan.chunks([c])
+            levels = stage.levels([c], [streams[-1]])[0]
+            symbols = (np.sign(levels) * ((np.abs(levels) + 1) // 2)).astype(np.int32)
+            cost_table = contexts.token_bits(stage.lattice.levels)
+            measured = kernels.measure(
+                symbols, part, cost_table, TRELLISES[stage.record.memory], stage.lattice.levels.shape[1]
+            )
+            first, last = planes.chunk_planes[c], planes.chunk_planes[c + 1]
+            bits += np.bincount(planes.table[first:last, 2], weights=measured.bits, minlength=len(bits))
+    return bits, [_book_usage(used) for used in counts]
+
+
+def _book_usage(used: np.ndarray[Any, Any]) -> dict[str, Any]:
+    share = used[used > 0] / max(used.sum(), 1)
+    entropy = float(-(share * np.log2(share)).sum())
+    return {"codewords": len(used), "used": int((used > 0).sum()), "perplexity": round(2.0**entropy, 2)}

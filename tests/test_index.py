@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tersor import index as indices
+from tersor.codec.container import checksum
+from tersor.errors import ArchiveError
+from tersor.index import GroupRecord, Index, LatticeRecord
+
+LATTICE = LatticeRecord(0.01, 3, False, (3, -2, 64))
+GROUP = GroupRecord((0, 3), 9, 0, 0, (), 0, LATTICE)
+CODES = GroupRecord((0, 3), 9, 2, 16, (0.1, 0.0), 2, None)
+INDEX = Index(
+    tool="0", recipe={"ratio": 2.0}, names=("a", "b", "", "d", "e"), dtypes=(0, 4, 0, 1, 0),
+    shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20), (0, 5)), ties={2: 0}, kept=((1, 0, 4), (4, 7, 0)),
+    groups=(GROUP,), errors=(40, 255), lengths=(3, 4), checks=(1, 2**32 - 1),
+)  # fmt: skip
+
+
+def with_(**changes: Any) -> Index:
+    return msgspec.structs.replace(INDEX, **changes)
+
+
+def group(**changes: Any) -> Index:
+    return with_(groups=(msgspec.structs.replace(GROUP, **changes),))
+
+
+def lattice(**changes: Any) -> Index:
+    return group(lattice=msgspec.structs.replace(LATTICE, **changes))
+
+
+def packed(body: bytes) -> bytes:
+    return checksum(body).to_bytes(4, "little") + body
+
+
+@pytest.mark.parametrize("index", [INDEX, with_(groups=(CODES,)), with_(groups=(msgspec.structs.replace(CODES, lattice=LATTICE),))])
+def test_an_index_comes_back(index: Index) -> None:
+    assert indices.unpack(indices.pack(index), sum(index.lengths)) == index
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        with_(names=("a", "a", "", "d", "e")), with_(names=("a", "b", "", "d")), with_(dtypes=(0, 4, 0, 1)),
+        with_(dtypes=(0, 4, 0, 1, 99)), with_(dtypes=(0, 4, 0, 1, -1)), with_(dtypes=(4, 4, 4, 1, 0)),
+        with_(shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20))), with_(shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20), (-1, 5))),
+        with_(shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (1 << 50, 20), (0, 5))),
+        with_(shapes=((8, 4, 3, 3), (1 << 20, 1 << 20), (8, 4, 3, 3), (20, 20), (0, 5))),
+        with_(shapes=((8, 4, 3, 3), (1,) * 65, (8, 4, 3, 3), (20, 20), (0, 5))),
+        with_(shapes=((), (), (), (20, 20), (0, 5))), with_(shapes=((8, 0, 3, 3), (), (8, 0, 3, 3), (20, 20), (0, 5))),
+        with_(ties={}), with_(ties={2: 2}), with_(ties={2: 4}), with_(ties={2: -1}), with_(ties={2: 3}),
+        with_(ties={2: 0, 3: 2}), with_(ties={0: 2, 2: 0}), with_(ties={2: 0, 9: 0}), with_(ties={-3: 0}),
+        with_(kept=((1, 0, 4),)), with_(kept=((1, 0, 4), (4, 7, 0), (4, 7, 0))), with_(kept=((1, 0, 4), (0, 7, 0))),
+        with_(kept=((1, 0, 4), (4, 99, 0))), with_(kept=((1, 0, 4), (4, -1, 0))), with_(kept=((1, 0, 99), (4, 7, 0))),
+        with_(kept=((1, 0, 0), (4, 7, 0))), with_(kept=((1, 0, 2), (4, 7, 0))), with_(kept=((9, 0, 4), (4, 7, 0))),
+        with_(groups=()), with_(groups=(GROUP, GROUP)), with_(errors=(40,)), with_(errors=(40, 2, 3)),
+        with_(lengths=(7,)), with_(lengths=(8, -1)), with_(lengths=(3, 5)), with_(checks=(1, 2, 3)),
+        group(tensors=(0,)), group(tensors=(0, 3, 99)), group(tensors=()), group(tensors=(0, 0, 3)), group(dim=0),
+        group(dim=257), group(scales=3), group(scales=-1), group(num_codebooks=1), group(codebook_size=4),
+        group(num_codebooks=17, codebook_size=2, steps=(1.0,) * 17), group(num_codebooks=-1, codebook_size=2),
+        group(num_codebooks=8, codebook_size=65536, steps=(1.0,) * 8), group(dim=256, num_codebooks=2, codebook_size=16384, steps=(1.0, 1.0)),
+        group(num_codebooks=2, codebook_size=65537, steps=(1.0, 1.0)), group(num_codebooks=2, codebook_size=4, steps=(1.0,)),
+        group(num_codebooks=1, codebook_size=4, steps=(float("nan"),)), group(num_codebooks=1, codebook_size=4, steps=(-1.0,)),
+        group(num_codebooks=1, codebook_size=4, steps=(float("inf"),)), group(num_codebooks=1, codebook_size=4, steps=(1e37,)),
+        group(lattice=None),
+        lattice(step=0.0), lattice(step=-1.0), lattice(step=float("nan")), lattice(step=float("inf")), lattice(step=1e39),
+        lattice(memory=1), lattice(memory=7), lattice(shifts=(65, 0, 0)), lattice(shifts=(0, 0, -65)),
+    ],
+)  # fmt: skip
+def test_a_contradiction_is_refused(index: Index) -> None:
+    with pytest.raises(ArchiveError, match="index"):
+        indices.unpack(indices.pack(index), 7)
+
+
+BODY = zstandard.compress(msgspec.msgpack.encode(INDEX))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"abc", bytes(4), packed(b""), packed(b"\0" * 20), packed(BODY[:-1]), packed(zstandard.compress(b"")),
+        packed(zstandard.compress(b"\xc1")), packed(zstandard.compress(msgspec.msgpack.encode({"names": []}))),
+        packed(zstandard.compress(msgspec.msgpack.encode(INDEX)[:-1])), packed(zstandard.compress(b"\x91" * 100_000)),
+        packed(zstandard.compress(msgspec.msgpack.encode(INDEX) + b"\0")),
+        packed(zstandard.compress(bytes(1 << 24))), packed(zstandard.ZstdCompressor(write_content_size=False).compress(b"1")),
+        packed(zstandard.compress(b"\x9b" + msgspec.msgpack.encode("x") * 11)),
+        packed(zstandard.compress(b"\x9b\xa1\xff" + msgspec.msgpack.encode(INDEX)[3:])),
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_index_are_refused(data: bytes) -> None:
+    with pytest.raises(ArchiveError, match="index"):
+        indices.unpack(data, 7)
+
+
+def test_a_recipe_nested_without_end_is_refused() -> None:
+    whole = msgspec.msgpack.encode(with_(recipe={"deep": 1}))
+    deep = whole.replace(b"\xa4deep\x01", b"\xa4deep" + b"\x91" * 50_000 + b"\x01")
+    assert len(deep) > 50_000
+    with pytest.raises(ArchiveError, match="index"):
+        indices.unpack(packed(zstandard.compress(deep, 1)[:1] + zstandard.compress(deep, 1)[1:]), 7)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 10**6), st.integers(1, 255), st.booleans())
+def test_flips_behind_the_checksum_give_an_index_or_an_error(at: int, flip: int, inside: bool) -> None:
+    body = bytearray(msgspec.msgpack.encode(INDEX) if inside else BODY)
+    body[at % len(body)] ^= flip
+    try:
+        indices.unpack(packed(zstandard.compress(bytes(body)) if inside else bytes(body)), 7)
+    except ArchiveError as error:
+        assert "\n" not in str(error)
+
+
+def test_lists_only_grow() -> None:
+    """Files hold positions in these lists."""
+    assert indices.DTYPES[:12] == (
+        "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "uint16", "uint32",
+    )  # fmt: skip
+    assert indices.REASONS[:6] == ("integers", "booleans", "complex", "8-bit floats", "one-dimensional", "small")
