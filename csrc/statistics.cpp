@@ -64,6 +64,20 @@ void accumulate(Array<const int32_t, 2> codes, Array<const float, 2> values, May
     });
 }
 
+// out[t, m, k] += 1 for every vector of table t (0 without tables) and each of its codes.
+void count_codes(Array<const int32_t, 2> codes, Maybe<const int32_t, 1> table, Array<int64_t, 3> out) {
+    const int64_t count = codes.shape(0), stages = codes.shape(1), tables = out.shape(0), size = out.shape(2);
+    require(int64_t(out.shape(1)) == stages, "out has the wrong shape");
+    require(!table || int64_t(table->shape(0)) == count, "table needs one entry per vector");
+    require_indices(codes.data(), count * stages, size, "code");
+    if (table) require_indices(table->data(), count, tables, "table");
+    nb::gil_scoped_release unlocked;
+    for (int64_t n = 0; n < count; ++n) {
+        int64_t* sums = out.data() + (table ? table->data()[n] : 0) * stages * size;
+        for (int64_t m = 0; m < stages; ++m) ++sums[m * size + codes.data()[n * stages + m]];
+    }
+}
+
 // One dimension's (B^T W B + ridge I) delta = B^T W r by conjugate gradients with a Jacobi preconditioner, never forming
 // the matrix: N * M additions each way per step. Starts at zero, so every step lowers the weighted squared error.
 class Conjugate {
@@ -212,6 +226,7 @@ void bind_statistics(nb::module_& m) {
     using namespace nb::literals;
     m.def("cooccurrence", &tersor::cooccurrence, "codes"_a, "weights"_a.none(), "size"_a, "out"_a, "threads"_a);
     m.def("accumulate", &tersor::accumulate, "codes"_a, "values"_a, "weights"_a.none(), "out"_a, "threads"_a);
+    m.def("count_codes", &tersor::count_codes, "codes"_a, "table"_a.none(), "out"_a);
     m.def("conjugate_refit", &tersor::conjugate_refit, "codes"_a, "residuals"_a, "weights"_a.none(), "ridge"_a,
           "steps"_a, "delta"_a, "threads"_a);
     m.def("solve_spd", &tersor::solve_spd, "matrix"_a, "right"_a, "threads"_a);

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import assert_same, network, raw
 from torch import nn
 
 import tersor
+from networks import assert_same, network, raw
 from tersor import archive as archives
 from tersor.archive import Archive
 from tersor.errors import ArchiveError, TersorError
@@ -70,7 +70,12 @@ def test_what_is_decoded_is_the_callers(archive: Archive) -> None:
 
 
 def test_large_kept_tensors_have_sections_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = {"ids": torch.arange(70_000), "few": torch.arange(9), "half": torch.ones(9).half(), "w": torch.ones(40, 40).tril()}
+    state = {
+        "ids": torch.arange(70_000),
+        "few": torch.arange(9),
+        "half": torch.ones(9).half(),
+        "w": torch.ones(40, 40).tril(),
+    }
     monkeypatch.setattr(archives, "POOLED", 1000)
     monkeypatch.setattr("tersor.encode.POOLED", 1000)
     archive = tersor.compress(state, Recipe(size=300_000, exclude=("w",)))
@@ -94,7 +99,10 @@ def test_it_fits_the_module_it_came_from() -> None:
     ("model", "words"),
     [
         (Net(width=25), ["of another shape: conv.weight"]),
-        (nn.Sequential(*[nn.Linear(2, 2) for _ in range(9)]), ["missing in the archive: 0.bias", "not in the model: again", "…"]),
+        (
+            nn.Sequential(*[nn.Linear(2, 2) for _ in range(9)]),
+            ["missing in the archive: 0.bias", "not in the model: again", "…"],
+        ),
         (nn.Linear(3, 3), ["Linear", "missing in the archive: bias, weight"]),
     ],
 )  # fmt: skip

@@ -39,7 +39,9 @@ def packed(body: bytes) -> bytes:
     return checksum(body).to_bytes(4, "little") + body
 
 
-@pytest.mark.parametrize("index", [INDEX, with_(groups=(CODES,)), with_(groups=(msgspec.structs.replace(CODES, lattice=LATTICE),))])
+@pytest.mark.parametrize(
+    "index", [INDEX, with_(groups=(CODES,)), with_(groups=(msgspec.structs.replace(CODES, lattice=LATTICE),))]
+)
 def test_an_index_comes_back(index: Index) -> None:
     assert indices.unpack(indices.pack(index), sum(index.lengths)) == index
 
@@ -49,7 +51,8 @@ def test_an_index_comes_back(index: Index) -> None:
     [
         with_(names=("a", "a", "", "d", "e")), with_(names=("a", "b", "", "d")), with_(dtypes=(0, 4, 0, 1)),
         with_(dtypes=(0, 4, 0, 1, 99)), with_(dtypes=(0, 4, 0, 1, -1)), with_(dtypes=(4, 4, 4, 1, 0)),
-        with_(shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20))), with_(shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20), (-1, 5))),
+        with_(shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20))),
+        with_(shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20), (-1, 5))),
         with_(shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (1 << 50, 20), (0, 5))),
         with_(shapes=((8, 4, 3, 3), (1 << 20, 1 << 20), (8, 4, 3, 3), (20, 20), (0, 5))),
         with_(shapes=((8, 4, 3, 3), (1,) * 65, (8, 4, 3, 3), (20, 20), (0, 5))),
@@ -64,12 +67,17 @@ def test_an_index_comes_back(index: Index) -> None:
         group(tensors=(0,)), group(tensors=(0, 3, 99)), group(tensors=()), group(tensors=(0, 0, 3)), group(dim=0),
         group(dim=257), group(scales=3), group(scales=-1), group(num_codebooks=1), group(codebook_size=4),
         group(num_codebooks=17, codebook_size=2, steps=(1.0,) * 17), group(num_codebooks=-1, codebook_size=2),
-        group(num_codebooks=8, codebook_size=65536, steps=(1.0,) * 8), group(dim=256, num_codebooks=2, codebook_size=16384, steps=(1.0, 1.0)),
-        group(num_codebooks=2, codebook_size=65537, steps=(1.0, 1.0)), group(num_codebooks=2, codebook_size=4, steps=(1.0,)),
-        group(num_codebooks=1, codebook_size=4, steps=(float("nan"),)), group(num_codebooks=1, codebook_size=4, steps=(-1.0,)),
-        group(num_codebooks=1, codebook_size=4, steps=(float("inf"),)), group(num_codebooks=1, codebook_size=4, steps=(1e37,)),
+        group(num_codebooks=8, codebook_size=65536, steps=(1.0,) * 8),
+        group(dim=256, num_codebooks=2, codebook_size=16384, steps=(1.0, 1.0)),
+        group(num_codebooks=2, codebook_size=65537, steps=(1.0, 1.0)),
+        group(num_codebooks=2, codebook_size=4, steps=(1.0,)),
+        group(num_codebooks=1, codebook_size=4, steps=(float("nan"),)),
+        group(num_codebooks=1, codebook_size=4, steps=(-1.0,)),
+        group(num_codebooks=1, codebook_size=4, steps=(float("inf"),)),
+        group(num_codebooks=1, codebook_size=4, steps=(1e37,)),
         group(lattice=None),
-        lattice(step=0.0), lattice(step=-1.0), lattice(step=float("nan")), lattice(step=float("inf")), lattice(step=1e39),
+        lattice(step=0.0), lattice(step=-1.0), lattice(step=float("nan")), lattice(step=float("inf")),
+        lattice(step=1e39),
         lattice(memory=1), lattice(memory=7), lattice(shifts=(65, 0, 0)), lattice(shifts=(0, 0, -65)),
     ],
 )  # fmt: skip
@@ -88,7 +96,8 @@ BODY = zstandard.compress(msgspec.msgpack.encode(INDEX))
         packed(zstandard.compress(b"\xc1")), packed(zstandard.compress(msgspec.msgpack.encode({"names": []}))),
         packed(zstandard.compress(msgspec.msgpack.encode(INDEX)[:-1])), packed(zstandard.compress(b"\x91" * 100_000)),
         packed(zstandard.compress(msgspec.msgpack.encode(INDEX) + b"\0")),
-        packed(zstandard.compress(bytes(1 << 24))), packed(zstandard.ZstdCompressor(write_content_size=False).compress(b"1")),
+        packed(zstandard.compress(bytes(1 << 24))),
+        packed(zstandard.ZstdCompressor(write_content_size=False).compress(b"1")),
         packed(zstandard.compress(b"\x9b" + msgspec.msgpack.encode("x") * 11)),
         packed(zstandard.compress(b"\x9b\xa1\xff" + msgspec.msgpack.encode(INDEX)[3:])),
     ],
@@ -120,6 +129,7 @@ def test_flips_behind_the_checksum_give_an_index_or_an_error(at: int, flip: int,
 def test_lists_only_grow() -> None:
     """Files hold positions in these lists."""
     assert indices.DTYPES[:12] == (
-        "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "uint16", "uint32",
+        "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "uint16",
+        "uint32",
     )  # fmt: skip
     assert indices.REASONS[:6] == ("integers", "booleans", "complex", "8-bit floats", "one-dimensional", "small")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import State, assert_same, error_of, nbytes, network, raw
 
 import tersor
+from networks import State, assert_same, error_of, nbytes, network, raw
 from tersor.codec import container
 from tersor.recipe import Recipe
 
@@ -22,10 +22,11 @@ DTYPES = [
 ]  # fmt: skip
 CODED = DTYPES[:4]
 SHAPES = [
-    (), (0,), (1,), (0, 5), (3, 0, 2), (7,), (5000,), (40, 30), (1, 300), (300, 1), (64, 32, 1, 1), (8, 4, 3, 3), (8, 4, 5, 5),
+    (), (0,), (1,), (0, 5), (3, 0, 2), (7,), (5000,), (40, 30), (1, 300), (300, 1), (64, 32, 1, 1), (8, 4, 3, 3),
+    (8, 4, 5, 5),
     (2, 3, 7, 7), (32, 8, 3), (4, 4, 3, 3, 3), (96, 1, 3, 3), (3, 20, 16), (1, 1, 1, 1), (2, 2, 2, 2, 2, 2, 2, 2, 2),
 ]  # fmt: skip
-SCHEMES = ["auto", "lattice", "additive", "2x16d4", "2x16d4+lattice"]
+SCHEMES = ["auto", "lattice", "2x16d4", "2x16d4+lattice"]
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
@@ -88,9 +89,11 @@ def test_decoding_is_exact_for_what_is_stored(state: State, scheme: str) -> None
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("recipe", [{"ratio": 6}, {"bpp": 3, "scales": "row"}, {"ratio": 1.01}, {"ratio": 4, "keep": "bf16"}])
+@pytest.mark.parametrize(
+    "recipe", [{"ratio": 6}, {"ratio": 1.01}, {"bpp": 5, "scales": "row", "keep": "bf16"}], ids=str
+)
 def test_every_byte_of_the_file_is_accounted_for(scheme: str, recipe: dict[str, object]) -> None:
-    archive = tersor.compress(network(), Recipe(scheme=scheme, **recipe))  # type: ignore[arg-type]
+    archive = tersor.compress(network(), Recipe(scheme=scheme, effort="draft", **recipe))  # type: ignore[arg-type]
     data = archive.to_bytes()
     index_length = len(data) - sum(archive.index.lengths) - len(container.header(9999, 9999))
     head = container.header(index_length, sum(archive.index.lengths))
@@ -99,10 +102,13 @@ def test_every_byte_of_the_file_is_accounted_for(scheme: str, recipe: dict[str, 
     assert b"".join(archive.section(i) for i in range(len(archive.index.lengths))) == data[len(head) + index_length :]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("effort", ["draft", "default"])
+@pytest.mark.parametrize(
+    ("scheme", "effort"), [("lattice", "draft"), ("auto", "default"), ("2x16d4", "draft"), ("2x16d4+lattice", "draft")]
+)
 def test_the_same_bytes_at_any_thread_count_and_the_random_state_is_left_alone(scheme: str, effort: str) -> None:
-    state = {**network(3, 24), "large": filled((300, 500), torch.float32, 1), "more": filled((300, 500), torch.float32, 2)}
+    state = network(3, 24)
+    if "x" not in scheme:  # enough for several chunks
+        state |= {name: filled((300, 500), torch.float32, i) for i, name in enumerate(["large", "more"])}
     files, tensors, threads = set(), set(), torch.get_num_threads()
     try:
         for count in (1, 2, 3):
@@ -124,17 +130,17 @@ def test_the_same_bytes_at_any_thread_count_and_the_random_state_is_left_alone(s
 def test_the_source_is_not_written_to_and_its_order_of_memory_does_not_matter(scheme: str) -> None:
     state = network()
     before = {name: t.clone() for name, t in state.items()}
-    files = {tersor.compress(state, Recipe(ratio=8, scheme=scheme)).to_bytes()}
+    files = {tersor.compress(state, Recipe(ratio=8, scheme=scheme, effort="draft")).to_bytes()}
     assert_same(state, before)
     state["conv.weight"] = state["conv.weight"].to(memory_format=torch.channels_last)
     state["fc.weight"] = state["fc.weight"].t().contiguous().t()
-    files.add(tersor.compress(state, Recipe(ratio=8, scheme=scheme)).to_bytes())
+    files.add(tersor.compress(state, Recipe(ratio=8, scheme=scheme, effort="draft")).to_bytes())
     assert len(files) == 1
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_compressing_what_came_out_again_loses_little(scheme: str) -> None:
-    state, recipe = network(), Recipe(ratio=8, scheme=scheme)
+    state, recipe = network(), Recipe(ratio=8, scheme=scheme, effort="draft")
     once = tersor.compress(state, recipe).state_dict()
     again = tersor.compress(once, recipe).state_dict()
     assert error_of(again, once) < error_of(once, state)

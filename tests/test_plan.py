@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import network
 
 import tersor
+from networks import network
 from tersor.checkpoint import open_checkpoint
 from tersor.errors import TersorError
 from tersor.index import REASONS

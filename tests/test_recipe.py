@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from tersor.recipe import Recipe, load_fields, parse_size
         ({"ratio": 2, "size": 100, "bpp": 3}, "ratio and size and bpp"),
         ({"ratio": 0}, "above 0"), ({"ratio": -1}, "above 0"), ({"bpp": float("nan")}, "above 0"),
         ({"bpp": float("inf")}, "above 0"), ({"size": 0}, "above 0"), ({"size": -5}, "above 0"),
-        ({"size": "many"}, "not a number of bytes"), ({"size": "1.5XB"}, "not a number"), ({"size": ""}, "not a number"),
+        ({"size": "many"}, "not a number of bytes"), ({"size": "1.5XB"}, "not a number"),
+        ({"size": ""}, "not a number"),
         ({"size": "1e3"}, "not a number"), ({"size": "-5kB"}, "not a number"),
         ({"ratio": 2, "scheme": "magic"}, "scheme"), ({"ratio": 2, "scheme": "4x128"}, "scheme"),
         ({"ratio": 2, "scheme": "lattice+4x128d9"}, "scheme"), ({"ratio": 2, "scheme": "4x128d9 "}, "scheme"),
@@ -30,7 +32,7 @@ from tersor.recipe import Recipe, load_fields, parse_size
 )  # fmt: skip
 def test_a_recipe_that_means_nothing_is_refused_in_one_line(fields: dict[str, Any], message: str) -> None:
     for make in (lambda: Recipe(**fields), lambda: Recipe.from_dict(fields)):
-        with pytest.raises(TersorError, match=message) as caught:
+        with pytest.raises(TersorError, match=re.escape(message)) as caught:
             make()
         assert "\n" not in str(caught.value)
 
@@ -43,7 +45,7 @@ def test_a_recipe_that_means_nothing_is_refused_in_one_line(fields: dict[str, An
     ],
 )  # fmt: skip
 def test_unknown_fields_and_wrong_types_name_the_place(fields: dict[str, Any]) -> None:
-    with pytest.raises(TersorError, match="^my recipe: ") as caught:
+    with pytest.raises(TersorError, match=r"^my recipe: ") as caught:
         Recipe.from_dict(fields, "my recipe")
     assert "\n" not in str(caught.value)
 

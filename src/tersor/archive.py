@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,6 @@ from tersor.representations.group import GroupReader, section_count
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-T = TypeVar("T")
 
 POOLED = 1 << 20
 """Kept tensors up to this many bytes share a section with the others of their type."""
@@ -150,23 +149,28 @@ class Archive:
 
     def _arrays(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
         """Decode tensors by position, in the order the file holds them."""
+        with self._named():
+            yield from self._coded(wanted)
+            yield from self._kept(wanted)
+
+    def _coded(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
         import torch
 
         for g, record in enumerate(self.index.groups):
             inside = [k for k, i in enumerate(record.tensors) if i in wanted]
             if inside:
-                for k, values in self._guard(self.group(g).decode(inside)):
-                    yield (
-                        record.tensors[k],
-                        _restore(torch.from_numpy(values), DTYPES[self.index.dtypes[record.tensors[k]]]),
-                    )
+                for k, values in self.group(g).decode(inside):
+                    i = record.tensors[k]
+                    yield i, _restore(torch.from_numpy(values), DTYPES[self.index.dtypes[i]])
+
+    def _kept(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
         first = self._kept_first
         for s, (stored, members) in enumerate([*self._pools, *((stored, [i]) for stored, i in self._large)]):
             if wanted.isdisjoint(members):
                 continue
             counts = [int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members]
             width = ITEM_BYTES[DTYPES[stored]]
-            data = next(iter(self._guard([kept.unpack(self.section(first + s), width, sum(counts))])))
+            data = kept.unpack(self.section(first + s), width, sum(counts))
             at = 0
             for i, count in zip(members, counts, strict=True):
                 if i in wanted:
@@ -174,10 +178,11 @@ class Archive:
                     yield i, _tensor(raw, DTYPES[stored], self.index.shapes[i], DTYPES[self.index.dtypes[i]])
                 at += count
 
-    def _guard(self, items: Iterable[T]) -> Iterator[T]:
+    @contextmanager
+    def _named(self) -> Iterator[None]:
         """Name the file in whatever goes wrong while decoding."""
         try:
-            yield from items
+            yield
         except ArchiveError as error:
             raise error if str(error).startswith(self.name) else ArchiveError(f"{self.name}: {error}") from error
 
@@ -258,17 +263,16 @@ class Archive:
                 raise ArchiveError(f"{self.name}: the padding is damaged")
             if progress is not None:
                 progress(i + 1, count + len(self.index.groups))
-        for g in range(len(self.index.groups)):
-            reader = self.group(g)
-            for _ in self._guard(reader.check()):
-                pass
-            if progress is not None:
-                progress(count + g + 1, count + len(self.index.groups))
-        first = self._kept_first
-        for s, (stored, members) in enumerate([*self._pools, *((stored, [i]) for stored, i in self._large)]):
-            size = sum(int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members)
-            for _ in self._guard([kept.unpack(self.section(first + s), ITEM_BYTES[DTYPES[stored]], size)]):
-                pass
+        with self._named():
+            for g in range(len(self.index.groups)):
+                for _ in self.group(g).check():
+                    pass
+                if progress is not None:
+                    progress(count + g + 1, count + len(self.index.groups))
+            first = self._kept_first
+            for s, (stored, members) in enumerate([*self._pools, *((stored, [i]) for stored, i in self._large)]):
+                size = sum(int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members)
+                kept.unpack(self.section(first + s), ITEM_BYTES[DTYPES[stored]], size)
 
 
 def _restore(values: torch.Tensor, dtype: str) -> torch.Tensor:

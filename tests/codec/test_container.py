@@ -10,9 +10,9 @@ import safetensors
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import network
 
 import tersor
+from networks import network
 from tersor.codec import container
 from tersor.errors import ArchiveError
 

@@ -22,7 +22,7 @@ def start(step: float = 0.5, memory: int = 3) -> tuple[Planes, np.ndarray, fit.L
 def cost(planes: Planes, x: np.ndarray, coded: fit.Coded, weight: np.ndarray | None = None) -> float:
     """Weighted squared error in steps plus the price of the bits, as the search sees it."""
     lattice = coded.lattice
-    levels = kernels.levels_of(coded.symbols, lattice.scan(planes), TRELLISES[lattice.memory])
+    levels = kernels.levels_of(coded.symbols, planes.chunk_starts, TRELLISES[lattice.memory])
     error = (x.astype(float) / lattice.step - levels) ** 2
     return float((error if weight is None else weight * error).sum() + fit.LAMBDA * coded.bits)
 
@@ -50,7 +50,7 @@ def test_the_predicted_bits_are_those_of_the_streams() -> None:
     assert abs(8 * len(stream) - bits) < 64
     np.testing.assert_array_equal(
         kernels.decode([stream], scan, table, contexts.PRECISION, trellis),
-        kernels.levels_of(coded.symbols, scan, trellis),
+        kernels.levels_of(coded.symbols, planes.chunk_starts, trellis),
     )
 
 
@@ -60,7 +60,7 @@ def test_more_states_and_finer_steps_have_less_error() -> None:
         planes, x, lattice = start(step, memory)
         for _ in range(3):
             lattice = (coded := fit.refine(planes, x, lattice)).lattice
-        levels = kernels.levels_of(coded.symbols, lattice.scan(planes), TRELLISES[memory])
+        levels = kernels.levels_of(coded.symbols, planes.chunk_starts, TRELLISES[memory])
         errors[memory, step] = float(((x - step * levels) ** 2).mean())
     assert errors[3, 0.1] < errors[5, 0.5] < errors[2, 0.5] < 0.5**2 / 3
 
@@ -86,14 +86,7 @@ def test_trimming_leaves_the_symbols_and_drops_unused_tokens() -> None:
     assert trimmed.symbols is coded.symbols and trimmed.counts.sum() == coded.counts.sum() == x.size
 
 
-def test_shifts_are_where_the_values_are() -> None:
-    levels = np.array([1, 1, -1, 2, -5, 0], dtype=np.int32)
-    x = np.array([0.9, 0.8, -0.7, 2.25, -4.5, 0.4], dtype=np.float32) * 3
-    assert fit.centre_shifts(x, 3.0, levels, 128) == (26, -32, 64)
-    assert fit.centre_shifts(x[:0], 3.0, levels[:0], 128) == (0, 0, 0)
-
-
 def test_sums_are_per_plane() -> None:
     planes = plan_planes([Shape(2, 3, 2), Shape(1, 4, 1)])
     x = np.arange(16, dtype=np.float32)
-    assert fit.plane_sums(planes, x).tolist() == [15, 51, 54]
+    assert fit.plane_sums(planes, x.__getitem__).tolist() == [15, 51, 54]

@@ -73,8 +73,8 @@ def test_encode_decode_and_levels(scan: Scan, spread: float, seed: int, trellis:
         streams.append(kernels.encode(part, planes, table, contexts.PRECISION, trellis))
         assert streams[-1] == twin.encode(part, planes, table, contexts.PRECISION, trellis)
     expected, slow = np.zeros((2, symbols.size), dtype=np.int32)
-    twin.levels_of(symbols, scan, trellis, expected)
-    np.testing.assert_array_equal(kernels.levels_of(symbols, scan, trellis), expected)
+    twin.levels_of(symbols, scan.chunk_starts, trellis, expected)
+    np.testing.assert_array_equal(kernels.levels_of(symbols, scan.chunk_starts, trellis), expected)
     np.testing.assert_array_equal(kernels.decode(streams, scan, table, contexts.PRECISION, trellis), expected)
     arrays = [ans.words(s) for s in streams]
     starts = np.concatenate([[0], np.cumsum([len(a) for a in arrays])])
@@ -98,7 +98,11 @@ def test_a_damaged_stream_is_refused_or_gives_other_levels(
     words = [stream[i : i + 4] for i in range(0, len(stream), 4)]
     at = data.draw(st.integers(0, len(words)))
     word = data.draw(st.integers(1, 2**32 - 1)).to_bytes(4, "little")
-    for damaged in (words[:at] + words[at + 1 :], words[:at] + [word] + words[at + 1 :], words[:at] + [word] + words[at:]):
+    for damaged in (
+        words[:at] + words[at + 1 :],
+        [*words[:at], word, *words[at + 1 :]],
+        [*words[:at], word, *words[at:]],
+    ):
         if damaged == words:
             continue
         try:
@@ -106,10 +110,10 @@ def test_a_damaged_stream_is_refused_or_gives_other_levels(
         except ArchiveError as error:
             assert "\n" not in str(error)
         else:
-            assert (found != kernels.levels_of(symbols, scan, trellis)).any()
+            assert (found != kernels.levels_of(symbols, scan.chunk_starts, trellis)).any()
 
 
-@pytest.mark.parametrize("level", [5.0, 1e5, float(2 * tokens.MAX_MAGNITUDE), 1e9, 1e30])
+@pytest.mark.parametrize("level", [5.0, 1e5, float(2 * tokens.MAX_MAGNITUDE), 1e9])
 def test_values_beyond_every_token_are_no_accident(level: float) -> None:
     with cut(1 << 19, 1 << 17):
         planes = plan_planes([Shape(1, 8, 1)])

@@ -17,7 +17,12 @@ TOKENS = 4
 
 
 def price(
-    x: np.ndarray, weight: np.ndarray | None, magnitudes: tuple[int, ...], bits: np.ndarray, lam: float, trellis: Trellis
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    magnitudes: tuple[int, ...],
+    bits: np.ndarray,
+    lam: float,
+    trellis: Trellis,
 ) -> float:
     """Cost of one sequence, from the definition."""
     following, state, total = trellis.transitions(), 0, 0.0

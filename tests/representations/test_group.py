@@ -18,7 +18,9 @@ SHAPES = [((6, 5, 3, 3), (40, 6, 3, 3)), ((10, 33),), ((5000,), (7, 8)), ((3, 4,
 shapes = st.sampled_from(SHAPES)
 
 
-def spec_of(given_shapes: tuple[tuple[int, ...], ...], dim: int, kind: str = "none", effort: str = "default") -> GroupSpec:
+def spec_of(
+    given_shapes: tuple[tuple[int, ...], ...], dim: int, kind: str = "none", effort: str = "default"
+) -> GroupSpec:
     return GroupSpec(tuple(range(len(given_shapes))), given_shapes, dim, None, True, kind, effort, 0)
 
 
@@ -46,8 +48,8 @@ def by_definition(coder: GroupCoder, reader: GroupReader) -> list[np.ndarray]:
     """Values from levels, one float32 operation at a time, by the words of the format."""
     assert coder.lattice is not None and coder.lattice.coded is not None and reader.lattice is not None
     lattice = coder.lattice.coded.lattice
-    scan = lattice.scan(coder.planes)
-    levels = iter(kernels.levels_of(coder.lattice.coded.symbols, scan, TRELLISES[lattice.memory]).tolist())
+    trellis = TRELLISES[lattice.memory]
+    levels = iter(kernels.levels_of(coder.lattice.coded.symbols, coder.planes.chunk_starts, trellis).tolist())
     record, dim = reader.record.lattice, coder.spec.dim
     assert record is not None
     grid = [np.zeros(s, dtype=np.int64) for s in coder.planes.shapes]

@@ -70,9 +70,11 @@ def test_a_flipped_byte_gives_the_count_or_an_error(given_values: tuple[bytes, i
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\1", plane(b"ab"), plane(b"abcd"), plane(b"abc") + b"x", plane(b"abc", 1), (1 << 31).to_bytes(4, "little"),
+        b"", b"\1", plane(b"ab"), plane(b"abcd"), plane(b"abc") + b"x", plane(b"abc", 1),
+        (1 << 31).to_bytes(4, "little"),
         b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f" + b"abc", plane(zstandard.compress(bytes(1 << 20)), 1),
-        plane(zstandard.compress(b"abc")[:-1], 1), plane(zstandard.ZstdCompressor(write_content_size=False).compress(b"abc"), 1),
+        plane(zstandard.compress(b"abc")[:-1], 1),
+        plane(zstandard.ZstdCompressor(write_content_size=False).compress(b"abc"), 1),
     ],
 )  # fmt: skip
 def test_hostile_bytes_are_refused(data: bytes) -> None:

@@ -43,8 +43,8 @@ class Effort:
 
 EFFORTS: dict[EffortName, Effort] = {
     "draft": Effort(10, Search(0, restarts=1), Search(8), 0.0, 1 << 16),
-    "default": Effort(20, Search(4, restarts=1), Search(16, restarts=2), 0.25, 1 << 17),
-    "best": Effort(80, Search(8, restarts=2), Search(32, restarts=8), 0.35, 1 << 19),
+    "default": Effort(20, Search(4, restarts=1), Search(16, restarts=2), 0.07, 1 << 17),
+    "best": Effort(60, Search(8, restarts=2), Search(32, restarts=8), 0.1, 1 << 19),
 }
 _RELAXED = 0.7
 """Part of the rounds with relaxation."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from tersor import kernels
+
 PRIOR = 64.0
 """Vectors' worth of belief in the pooled frequencies."""
 _POOLED_PRIOR = 0.5
@@ -25,13 +27,7 @@ def code_counts(
     """
     if num_tables is None:
         num_tables = 1 if table is None or len(table) == 0 else int(table.max()) + 1
-    stages = codes.shape[1]
-    base = torch.zeros(len(codes), dtype=torch.int64, device=codes.device) if table is None else table.long()
-    columns = []
-    for m in range(stages):
-        cell = base * codebook_size + codes[:, m].long()
-        columns.append(torch.bincount(cell, minlength=num_tables * codebook_size).view(num_tables, codebook_size))
-    return torch.stack(columns, dim=1)
+    return kernels.count_codes(codes, codebook_size, table, num_tables)
 
 
 def code_bits(counts: torch.Tensor, prior: float = PRIOR) -> torch.Tensor:

@@ -74,7 +74,7 @@ def revive(
         float32 [M, K, d]; with nothing dead, or nothing left to improve, the codebooks themselves.
     """
     size = codebooks.shape[1]
-    used = torch.stack([torch.bincount(column, minlength=size) for column in codes.long().T])
+    used = kernels.count_codes(codes, size)[0]
     dead = (used == 0).nonzero().cpu().numpy()
     badness = cost.cpu().numpy()
     candidates = np.flatnonzero(badness > 0)

@@ -37,13 +37,15 @@ def initial_codebooks(
         float32 [M, K, d]; with fewer than K vectors the rest of a codebook is zero.
     """
     books = vectors.new_zeros(scheme.num_codebooks, scheme.codebook_size, scheme.vector_dim)
-    element = None if weights is None else weights if weights.ndim == 2 else weights[:, None].expand_as(vectors)
+    element = weights  # of a vector's elements; where they are all alike, they do not matter to the beam
+    if weights is not None and weights.ndim == 1:
+        element = weights[:, None].expand_as(vectors).contiguous()
+    differing = element if weights is not None and weights.ndim == 2 else None
     residual = vectors
     for m in range(scheme.num_codebooks):
         books[m] = kmeans(residual, scheme.codebook_size, generator, weights=element)
         if m + 1 < scheme.num_codebooks:
-            full = element if weights is not None and weights.ndim == 2 else None
-            codes, _ = kernels.beam_search(vectors, books[: m + 1], width=width, weights=full)
+            codes, _ = kernels.beam_search(vectors, books[: m + 1], width=width, weights=differing)
             residual = vectors - kernels.decode(codes, books[: m + 1])
     return books
 
@@ -74,7 +76,7 @@ def kmeans(
         mass = kernels.accumulate(codes[:, None], mass, count)[0]
         means = torch.where(mass > 0, sums / mass.clamp(min=1e-30), centres[:count].double())
         centres[:count] = means.float()
-        empty = (torch.bincount(codes, minlength=count) == 0).nonzero()[:, 0]
+        empty = (kernels.count_codes(codes[:, None], count)[0, 0] == 0).nonzero()[:, 0]
         if len(empty):
             worst = np.argsort(-cost.cpu().numpy(), kind="stable")[: len(empty)]
             centres[empty] = vectors[torch.from_numpy(worst).to(vectors.device)]
@@ -84,7 +86,8 @@ def kmeans(
 def _assign(
     vectors: torch.Tensor, centres: torch.Tensor, weights: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    codes, cost = kernels.beam_search(vectors, centres[None], width=1, weights=weights)
+    nothing = torch.zeros(len(vectors), 1, dtype=torch.int32, device=vectors.device)
+    codes, cost = kernels.local_search(vectors, centres[None].contiguous(), nothing, sweeps=1, weights=weights)
     return codes[:, 0], cost
 
 

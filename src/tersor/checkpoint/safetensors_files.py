@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Hashable, Mapping
-from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +89,23 @@ class _File:
         """Equal for tensors that are tied."""
 
     def load(self, name: str) -> torch.Tensor:
-        """One tensor; the file stays mapped between calls."""
-        return self._handle.get_tensor(name)
+        """One tensor, read into memory of its own: a mapping of the file would stay resident beside it."""
+        import torch
 
-    @cached_property
-    def _handle(self) -> Any:
-        return self._open("pt")
+        entry, (start, stop) = self.entries[name], self._spans[name]
+        data = bytearray(stop - start)
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._data_start + start)
+                read = file.readinto(data)
+        except OSError as error:
+            raise TersorError(
+                f"cannot read {self.path}: {error.strerror or error}; check the path and its permissions"
+            ) from error
+        if read != len(data):
+            raise TersorError(f"{self.path} was cut short while it was read; get it again")
+        kind = getattr(torch, entry.dtype)
+        return (torch.frombuffer(data, dtype=kind) if data else torch.empty(0, dtype=kind)).reshape(entry.shape)
 
     def _open(self, framework: str) -> Any:
         from safetensors import SafetensorError, safe_open

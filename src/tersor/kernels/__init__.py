@@ -6,7 +6,7 @@ Importing this package does not import torch; calling a kernel that takes tensor
 from tersor.kernels.gather import decode
 from tersor.kernels.native import extension, instruction_set, instruction_sets, using_instruction_set
 from tersor.kernels.nearest import beam_search, local_search, nearest
-from tersor.kernels.statistics import accumulate, conjugate_refit, cooccurrence, solve_spd
+from tersor.kernels.statistics import accumulate, conjugate_refit, cooccurrence, count_codes, solve_spd
 from tersor.kernels.threads import thread_count
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "beam_search",
     "conjugate_refit",
     "cooccurrence",
+    "count_codes",
     "decode",
     "extension",
     "instruction_set",

@@ -15,6 +15,26 @@ if TYPE_CHECKING:
     import torch
 
 
+def count_codes(
+    codes: torch.Tensor, codebook_size: int, table: torch.Tensor | None = None, num_tables: int = 1
+) -> torch.Tensor:
+    """How often each table uses each codeword: int64 [T, M, K] for codes int32 [N, M] and table int32 [N] (0 without).
+
+    Raises:
+        IndexError: a code is outside 0..K-1, or a table outside 0..T-1.
+    """
+    import torch
+
+    native = extension_for(codes)
+    if native is None:
+        from tersor.kernels import twins
+
+        return twins.count_codes(codes, codebook_size, table, num_tables)
+    out = torch.zeros(num_tables, codes.shape[1], codebook_size, dtype=torch.int64)
+    native.count_codes(array(codes, torch.int32), array(table, torch.int32), out.numpy())
+    return out
+
+
 def cooccurrence(codes: torch.Tensor, codebook_size: int, weights: torch.Tensor | None = None) -> torch.Tensor:
     """`B^T W B`, float64 [M * K, M * K], for codes int32 [N, M] and weights float32 [N] (1 without).
 

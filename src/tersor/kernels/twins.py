@@ -19,10 +19,14 @@ def _rows(device: torch.device, width: int) -> int:
     return max(1, _CHUNK.get(device.type, _CHUNK_ELSEWHERE) // max(width, 1))
 
 
+def _require_indices(values: torch.Tensor, limit: int, what: str) -> None:
+    if values.numel() and (int(values.min()) < 0 or int(values.max()) >= limit):
+        raise IndexError(f"a {what} is outside 0..{limit - 1}")
+
+
 def decode(codes: torch.Tensor, codebooks: torch.Tensor) -> torch.Tensor:
     """See `kernels.decode`."""
-    if codes.numel() and (int(codes.min()) < 0 or int(codes.max()) >= codebooks.shape[1]):
-        raise IndexError(f"a code is outside 0..{codebooks.shape[1] - 1}")
+    _require_indices(codes, codebooks.shape[1], "code")
     out = codebooks[0][codes[:, 0].long()]
     for m in range(1, codebooks.shape[0]):
         out = out + codebooks[m][codes[:, m].long()]
@@ -248,6 +252,16 @@ def _perturb(trial: torch.Tensor, position: torch.Tensor, size: int, changes: in
         stage = _shift(state, 32) % stages
         trial[rows, stage] = ((state & 0xFFFFFFFF) % size).to(torch.int32)
         position.copy_((stage + 1) % stages)
+
+
+def count_codes(codes: torch.Tensor, codebook_size: int, table: torch.Tensor | None, num_tables: int) -> torch.Tensor:
+    """See `kernels.count_codes`."""
+    _require_indices(codes, codebook_size, "code")
+    base = torch.zeros(len(codes), dtype=torch.int64, device=codes.device) if table is None else table.long()
+    _require_indices(base, num_tables, "table")
+    cells = num_tables * codebook_size
+    counts = [torch.bincount(base * codebook_size + column.long(), minlength=cells) for column in codes.T]
+    return torch.stack([count.view(num_tables, codebook_size) for count in counts], dim=1)
 
 
 def cooccurrence(codes: torch.Tensor, codebook_size: int, weights: torch.Tensor | None) -> torch.Tensor:

@@ -23,8 +23,13 @@ def fit(vectors: list[NDArray[np.float32]]) -> NDArray[np.int8] | None:
     dim = vectors[0].shape[-1]
     if dim == 1:
         return None
-    flat = np.concatenate([v.reshape(-1, dim) for v in vectors]).astype(np.float64)
-    covariance = np.array([[float((flat[:, i] * flat[:, j]).sum()) for j in range(dim)] for i in range(dim)])
+    covariance = np.zeros((dim, dim))
+    for v in vectors:
+        flat = v.reshape(-1, dim)
+        for i in range(dim):
+            for k in range(i + 1):
+                covariance[i, k] += np.einsum("n,n->", flat[:, i], flat[:, k], dtype=np.float64)
+    covariance += np.tril(covariance, -1).T
     if not covariance.trace() > 0:
         return None
     energies, axes = np.linalg.eigh(covariance)
@@ -35,7 +40,7 @@ def fit(vectors: list[NDArray[np.float32]]) -> NDArray[np.int8] | None:
         return None
     floor = energies.max() * 1e-9
     gain = 0.5 * (np.log2(np.diag(covariance) + floor).mean() - np.log2(energies + floor).mean())
-    return basis if gain * flat.size > 2 * _COST_BITS * dim * dim else None
+    return basis if gain * sum(v.size for v in vectors) > 2 * _COST_BITS * dim * dim else None
 
 
 def analyse(vectors: NDArray[np.float32], basis: NDArray[np.int8]) -> NDArray[np.float32]:

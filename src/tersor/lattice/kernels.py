@@ -80,9 +80,10 @@ def search(
 
 
 def measure(
-    symbols: NDArray[np.int32], scan: Scan, cost: NDArray[np.float32] | None, trellis: Trellis, tokens: int
+    symbols: NDArray[np.signedinteger], scan: Scan, cost: NDArray[np.float32] | None, trellis: Trellis, tokens: int
 ) -> Measure:
     """Count tokens per context, and add up bits under `cost` and levels per plane."""
+    symbols = np.ascontiguousarray(symbols, dtype=np.int32)
     chunks = len(scan.chunk_starts) - 1
     counts = np.zeros((max(chunks, 1), 2 * CONTEXTS, tokens), dtype=np.int64)
     bits = np.zeros(len(scan.planes), dtype=np.float64)
@@ -95,21 +96,29 @@ def measure(
     return Measure(counts.sum(axis=0), bits, levels)
 
 
-def levels_of(symbols: NDArray[np.int32], scan: Scan, trellis: Trellis) -> NDArray[np.int32]:
-    """Levels (signed multiples of the step) that symbols stand for, int32 [symbols]."""
+def levels_of(
+    symbols: NDArray[np.signedinteger], chunk_starts: NDArray[np.int64], trellis: Trellis
+) -> NDArray[np.int32]:
+    """Levels (signed multiples of the step) that symbols stand for, int32 [symbols]; each chunk starts in state 0."""
+    symbols = np.ascontiguousarray(symbols, dtype=np.int32)
     levels = np.zeros(symbols.size, dtype=np.int32)
     module = extension()
     if module is None:
-        twin.levels_of(symbols, scan, trellis, levels)
-    elif len(scan.chunk_starts) > 1:
-        module.trellis_levels(symbols, scan.chunk_starts, *trellis, levels, thread_count())
+        twin.levels_of(symbols, chunk_starts, trellis, levels)
+    elif len(chunk_starts) > 1:
+        module.trellis_levels(symbols, chunk_starts, *trellis, levels, thread_count())
     return levels
 
 
 def encode(
-    symbols: NDArray[np.int32], planes: NDArray[np.int64], table: NDArray[np.uint32], precision: int, trellis: Trellis
+    symbols: NDArray[np.signedinteger],
+    planes: NDArray[np.int64],
+    table: NDArray[np.uint32],
+    precision: int,
+    trellis: Trellis,
 ) -> bytes:
     """Code the symbols of one chunk; `table` holds frequencies [2 * CONTEXTS, tokens]."""
+    symbols = np.ascontiguousarray(symbols, dtype=np.int32)
     module = extension()
     if module is None:
         return twin.encode(symbols, planes, table, precision, trellis)

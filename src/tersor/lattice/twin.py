@@ -205,12 +205,14 @@ def measure(
         scan(planes, trellis, visit)
 
 
-def levels_of(symbols: NDArray[np.int32], scan_: Scan, trellis: Trellis, levels: NDArray[np.int32]) -> None:
+def levels_of(
+    symbols: NDArray[np.int32], chunk_starts: NDArray[np.int64], trellis: Trellis, levels: NDArray[np.int32]
+) -> None:
     """See `kernels.levels_of`; fills `levels`."""
     following = trellis.transitions().tolist()
-    for c in range(len(scan_.chunk_starts) - 1):
+    for c in range(len(chunk_starts) - 1):
         state = 0
-        for i in range(int(scan_.chunk_starts[c]), int(scan_.chunk_starts[c + 1])):
+        for i in range(int(chunk_starts[c]), int(chunk_starts[c + 1])):
             magnitude = abs(int(symbols[i]))
             level = level_of(magnitude, state & 1)
             levels[i] = -level if symbols[i] < 0 else level

@@ -87,7 +87,9 @@ class GroupCoder:
                 assert w is not None
                 weights.append(w)
             cut.append(v)
-        self.energy = [float(np.square(v.astype(np.float64)).sum()) for v in cut]
+        self.energy = [_energy(v) for v in cut]
+        self._spread = _spread(self.energy, [v.size for v in cut])
+        self._peak = max(max(float(v.max()), -float(v.min())) for v in cut)
         self.codes: CodesStage | None = None
         self.lattice: LatticeStage | None = None
         if spec.codebooks is not None:
@@ -96,8 +98,6 @@ class GroupCoder:
             own = cut if self.codes is None else None
             weight = self._lattice_weight(weights)
             self.lattice = LatticeStage(self.planes, own, weight, MEMORY[spec.effort])
-        self._spread = _spread(cut)
-        self._peak = max(float(np.abs(v).max()) for v in cut)
 
     def _lattice_weight(self, weights: list[NDArray[np.float32]] | None) -> NDArray[np.float32] | None:
         """Importance in scan order; in a basis a coefficient belongs to a whole vector and gets its mean."""
@@ -144,7 +144,8 @@ class GroupCoder:
         lattice = None
         if self.codes is not None:
             steps, heads, codes = self.codes.finish()
-            squares = fit.plane_sums(self.planes, np.square(self.planes.gather(self.codes.residual())))
+            left = self.planes.gather(self.codes.residual())
+            squares = fit.plane_sums(self.planes, lambda part: np.square(left[part], dtype=np.float64))
             sections += heads
             streams.append(codes)
         if self.lattice is not None:
@@ -283,12 +284,18 @@ def _broadcast(scale: NDArray[np.float32]) -> NDArray[np.float32]:
     return scale.reshape(-1, 1, 1)
 
 
-def _spread(cut: list[NDArray[np.float32]]) -> float:
+def _energy(v: NDArray[np.float32]) -> float:
+    """Sum of squares in double precision, without a copy."""
+    flat = v.reshape(-1)
+    return float(np.einsum("n,n->", flat, flat, dtype=np.float64))
+
+
+def _spread(energy: list[float], counts: list[int]) -> float:
     """Mean over values of log2 of their tensor's root mean square, zeros left out."""
-    sizes = np.array([v.size for v in cut], dtype=float)
-    rms = np.array([float(np.sqrt(np.square(v.astype(np.float64)).mean())) for v in cut])
-    alive = rms > 0
-    return float((np.log2(rms[alive]) * sizes[alive]).sum() / sizes[alive].sum()) if alive.any() else 0.0
+    sizes, squares = np.array(counts, dtype=float), np.array(energy)
+    alive = squares > 0
+    octaves = 0.5 * np.log2(squares[alive] / sizes[alive])
+    return float((octaves * sizes[alive]).sum() / sizes[alive].sum()) if alive.any() else 0.0
 
 
 def _half_decibels(error: float, energy: float) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from tersor.lattice import contexts, fit, kernels
 from tersor.lattice.planes import MIXES, Planes
 from tersor.lattice.trellis import TRELLISES
 
-SHIFT_UNIT = 128
+SHIFT_UNIT, MAX_SHIFT = 128, 64
 _STREAM = 12  # bytes of a chunk beside its bits: coder state, length, checksum
 
 
@@ -26,7 +26,7 @@ class LatticeStage:
 
     Args:
         planes: the scan order.
-        vectors: per tensor, float32 [rows, cols, dim]; or None where `values` are given to every call (a residual).
+        vectors: per tensor, float32 [rows, cols, dim], emptied; or None where `values` are given to every call (a residual).
         weight: importance per value in scan order, or None.
         memory: bits of the trellis state.
     """
@@ -44,23 +44,28 @@ class LatticeStage:
         self.memory = memory
         self.values = np.zeros(0, dtype=np.float32)
         if vectors is not None:
-            basis = self.basis
-            self.values = planes.gather((v if basis is None else bases.analyse(v, basis)) for v in vectors)
+            self.values = planes.gather(self._coefficients(vectors))
         self.coded: fit.Coded | None = None
         self.calls = 0
+
+    def _coefficients(self, vectors: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Each tensor in the basis; takes the vectors out of the list, so that they need not all stay in memory."""
+        while vectors:
+            v = vectors.pop(0)
+            yield v if self.basis is None else bases.analyse(v, self.basis)
 
     def at(self, step: float) -> float:
         """Bytes at a step, after one round of search under the tables of the last call."""
         step = float(np.float32(step))
         lattice = self._lattice(step)
-        self.coded = None  # frees the symbols before new ones are made
-        rounds = 2 if self.calls == 0 else 1
-        for _ in range(rounds):
-            coded = fit.refine(self.planes, self.values, lattice, weight=self.weight, mixes=self.calls in (0, 2, 5))
-            lattice = coded.lattice
+        for _ in range(2 if self.calls == 0 else 1):
+            self.coded = None  # frees the symbols before new ones are made
+            mixes = self.calls in (0, 2, 5)
+            self.coded = fit.refine(self.planes, self.values, lattice, weight=self.weight, mixes=mixes)
+            lattice = self.coded.lattice
             self.calls += 1
-        self.coded = coded
-        return coded.bits / 8 + self._overhead(coded)
+        assert self.coded is not None
+        return self.coded.bits / 8 + self._overhead(self.coded)
 
     def _lattice(self, step: float) -> fit.Lattice:
         if self.coded is None:
@@ -95,24 +100,51 @@ class LatticeStage:
         heads = self._heads(coded)
         table = tables.frequencies(contexts.unpack(heads[-1]), contexts.PRECISION)
         scan = lattice.scan(self.planes)
-        streams = []
+        streams, shifts = [], _Shifts()
         for c in range(len(self.planes.chunk_starts) - 1):
-            symbols = coded.symbols[self.planes.chunk_starts[c] : self.planes.chunk_starts[c + 1]]
-            part = np.ascontiguousarray(scan.planes[self.planes.chunk_planes[c] : self.planes.chunk_planes[c + 1]])
-            streams.append(kernels.encode(symbols, part, table, contexts.PRECISION, trellis))
-        levels = kernels.levels_of(coded.symbols, scan, trellis)
-        shifts = fit.centre_shifts(self.values, lattice.step, levels, SHIFT_UNIT)
-        record = LatticeRecord(lattice.step, lattice.memory, self.basis is not None, shifts)
-        return record, heads, streams, self._errors(levels, record)
+            part = slice(int(self.planes.chunk_starts[c]), int(self.planes.chunk_starts[c + 1]))
+            inside = slice(int(self.planes.chunk_planes[c]), int(self.planes.chunk_planes[c + 1]))
+            planes = np.ascontiguousarray(scan.planes[inside])
+            streams.append(kernels.encode(coded.symbols[part], planes, table, contexts.PRECISION, trellis))
+            shifts.add(self.values[part] / np.float32(lattice.step), self._levels(part))
+        record = LatticeRecord(lattice.step, lattice.memory, self.basis is not None, shifts.found())
+        return (
+            record,
+            heads,
+            streams,
+            fit.plane_sums(self.planes, lambda part: self._squares(part, record)) * lattice.step**2,
+        )
 
-    def _errors(self, levels: NDArray[np.int32], record: LatticeRecord) -> NDArray[np.float64]:
-        """Squared error of each plane (in the basis, if there is one), chunk by chunk to save memory."""
-        squares = np.empty(levels.size, dtype=np.float32)  # in steps, lest they leave the range of float32
-        for first, last in itertools.pairwise(self.planes.chunk_starts.tolist()):
-            left = self.values[first:last] - dequantize(levels[None, first:last], record, None)[:, 0]
-            left /= np.float32(record.step)
-            squares[first:last] = left * left
-        return fit.plane_sums(self.planes, squares) * record.step**2
+    def _levels(self, chunk: slice) -> NDArray[np.int32]:
+        """Levels of the symbols of one chunk."""
+        assert self.coded is not None
+        symbols = self.coded.symbols[chunk]
+        starts = np.array([0, symbols.size], dtype=np.int64)
+        return kernels.levels_of(symbols, starts, TRELLISES[self.coded.lattice.memory])
+
+    def _squares(self, chunk: slice, record: LatticeRecord) -> NDArray[np.float32]:
+        """Squared errors of one chunk, in squared steps lest they leave the range of float32; in the basis if any."""
+        left = self.values[chunk] - dequantize(self._levels(chunk)[None], record, None)[:, 0]
+        return np.square(left / np.float32(record.step))
+
+
+class _Shifts:
+    """How far the values coded as level 1, 2 and 3 or more lie below it on average."""
+
+    def __init__(self) -> None:
+        self.count, self.total = np.zeros(4), np.zeros(4)
+
+    def add(self, scaled: NDArray[np.float32], levels: NDArray[np.int32]) -> None:
+        """Take in values in steps and their levels."""
+        magnitude = np.minimum(np.abs(levels), 3)
+        below = np.abs(levels) - scaled * np.sign(levels).astype(np.float32)
+        self.count += np.bincount(magnitude, minlength=4)
+        self.total += np.bincount(magnitude, weights=below, minlength=4)
+
+    def found(self) -> tuple[int, int, int]:
+        """Shifts of level 1, 2 and the others, in 1/128 step."""
+        shift = np.clip(np.rint(SHIFT_UNIT * self.total / np.maximum(self.count, 1)), -MAX_SHIFT, MAX_SHIFT).astype(int)
+        return int(shift[1]), int(shift[2]), int(shift[3])
 
 
 class LatticeReader:
