@@ -17,6 +17,7 @@ from tersor.errors import TersorError
 log = logging.getLogger("benchmarks")
 
 TARGETS = (0.3, 0.5, 0.75, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)
+BEST_TARGETS = (0.5, 1.0, 1.3, 2.0)
 ADDITIVE = "4x128d9"
 ADDITIVE_WEIGHTS = 600_000  # searching additive codes takes half a minute a file here, minutes on larger checkpoints
 ADDITIVE_TARGETS = (0.75, 1.0, 1.3, 1.6, 2.0)
@@ -26,16 +27,19 @@ Refusal = dict[str, str | float]
 
 
 def run(weights: Weights, quick: bool = False) -> tuple[list[Point], list[Refusal]]:
-    """All targets with the scheme the planner chooses, then pure additive codes; what was refused comes second."""
-    jobs = [("tersor", "auto", bpp) for bpp in (TARGETS[2::4] if quick else TARGETS)]
+    """All targets with the scheme the planner chooses, then pure additive codes and effort best; second, what was refused."""
+    effort = "draft" if quick else "default"
+    jobs = [("tersor", "auto", effort, bpp) for bpp in (TARGETS[2::4] if quick else TARGETS)]
     small = sum(v.size for v in weights.values()) <= ADDITIVE_WEIGHTS
     if small:
         rates = ADDITIVE_TARGETS[1:2] if quick else ADDITIVE_TARGETS
-        jobs += [(f"tersor-{ADDITIVE}", ADDITIVE, bpp) for bpp in rates]
+        jobs += [(f"tersor-{ADDITIVE}", ADDITIVE, effort, bpp) for bpp in rates]
+    if not quick:
+        jobs += [("tersor-best", "auto", "best", bpp) for bpp in BEST_TARGETS]
     points: list[Point] = []
     refused: list[Refusal] = []
-    for coder, scheme, bpp in jobs:
-        _attempt(points, refused, coder, weights, bpp, scheme, "draft" if quick else "default")
+    for coder, scheme, effort, bpp in jobs:
+        _attempt(points, refused, coder, weights, bpp, scheme, effort)
     return points, refused
 
 

@@ -11,6 +11,7 @@ namespace tersor {
 constexpr int kContexts = 48;       // energy contexts; each exists once per quantizer
 constexpr int kFractionBits = 12;   // energies are fixed point with 12 fractional bits
 constexpr int kMaxLevel = 1 << 14;  // magnitudes are clipped to this in the energies
+constexpr float kMaxMagnitude = 8388607.0f;  // 2^23 - 1; larger ones have no token
 constexpr int kMinBlock = 64;       // columns' energies are updated after at least this many symbols
 constexpr int kDirect = 16;         // magnitudes below have a token of their own
 constexpr int kStreamBits = 24;     // precision of the entropy coder's probabilities

@@ -95,7 +95,7 @@ struct Search {
             const int quantizer = s & 1;
             const float* bits =
                 cost + static_cast<int64_t>(2 * context_at(p, survivor.running, column_mean) + quantizer) * tokens;
-            const int floor = static_cast<int>((a + quantizer) * 0.5f);
+            const int floor = static_cast<int>(std::min((a + quantizer) * 0.5f, kMaxMagnitude));
             auto consider = [&](int magnitude) {
                 const int token = token_of(magnitude);
                 if (token >= tokens) return;

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from tersor.archive import Archive
 from tersor.checkpoint import Checkpoint, open_checkpoint
-from tersor.errors import TersorError
+from tersor.errors import TargetError, TersorError
 from tersor.plan import Plan, make_plan
 from tersor.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+Progress = Callable[[str, int, int], None]
+_ATTEMPTS = 5
 
 
 def dry_run(source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Checkpoint, recipe: Recipe) -> Plan:
@@ -36,7 +40,7 @@ def compress(
     recipe: Recipe,
     *,
     importance: Mapping[str, torch.Tensor] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Archive:
     """Compress a checkpoint to the recipe's target.
 
@@ -59,9 +63,37 @@ def compress(
         unknown = sorted(set(importance) - {e.name for e in checkpoint.entries})
         if unknown:
             raise TersorError(f"importance names tensors that {checkpoint.source} lacks: {', '.join(unknown[:10])}")
+    if recipe.scheme == "additive":
+        return Archive(_additive(checkpoint, recipe, importance, progress))
     from tersor.encode import encode
 
     return Archive(encode(checkpoint, make_plan(checkpoint, recipe), recipe, importance, progress))
+
+
+def _additive(
+    checkpoint: Checkpoint, recipe: Recipe, importance: Mapping[str, torch.Tensor] | None, progress: Progress | None
+) -> bytes:
+    """Encode with codebooks as large as the target wants: too few leave bytes unused, too many do not fit."""
+    from tersor.encode import NEARLY, encode
+
+    stretch, best = 1.0, b""
+    refusal: TargetError | None = None
+    for _ in range(_ATTEMPTS):
+        plan = make_plan(checkpoint, recipe, stretch)
+        try:
+            data = encode(checkpoint, plan, recipe, importance, progress)
+        except TargetError as error:
+            if best:
+                break
+            refusal, stretch = error, stretch / 2
+            continue
+        best = max(best, data, key=len)
+        if len(best) >= NEARLY * plan.budget or refusal is not None:
+            break
+        stretch *= 1.5
+    if refusal is not None and not best:
+        raise refusal
+    return best
 
 
 def open(path: str | os.PathLike[str]) -> Archive:

@@ -150,6 +150,8 @@ def _compress(source: str, out: str, recipe: Recipe, importance: str | None, for
     bpp = 8 * size / max(plan.parameters, 1)
     print(f"{out}: {plan.nbytes:,} B -> {size:,} B, {plan.nbytes / size:.2f}x, {bpp:.3f} bits per parameter")
     print(plan.coverage())
+    if size < 0.98 * plan.budget:
+        print(f"smaller than the {plan.budget:,} B asked for: this scheme has nothing to spend more on")
     if checkpoint.skipped:
         print(f"left out (no tensors): {', '.join(checkpoint.skipped[:10])}")
 

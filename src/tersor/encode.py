@@ -15,8 +15,8 @@ from tersor.archive import POOLED
 from tersor.checkpoint import Checkpoint
 from tersor.checkpoint.header import ITEM_BYTES
 from tersor.codec import container
-from tersor.errors import TersorError
-from tersor.index import DTYPES, ELEMENTS_PER_BYTE, REASONS, GroupRecord, Index
+from tersor.errors import TargetError, TersorError
+from tersor.index import DTYPES, ELEMENTS_PER_BYTE, GRACE, REASONS, GroupRecord, Index
 from tersor.plan import Plan
 from tersor.recipe import Recipe
 from tersor.representations import kept
@@ -140,8 +140,8 @@ def _meet(
     raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
 
 
-def _too_small(plan: Plan, smallest: int) -> TersorError:
-    return TersorError(
+def _too_small(plan: Plan, smallest: int) -> TargetError:
+    return TargetError(
         f"{plan.source}: cannot be stored in {plan.budget:,} B; the smallest possible file is about {smallest:,} B: "
         "ask for more, keep fewer tensors, or store them as bf16"
     )
@@ -239,7 +239,7 @@ def _assemble(
     sections = [s for _, parts, _ in groups for s in parts] + rest.sections
     elements = sum(e.numel for e in plan.entries if e.tied_to is None)
     position = {e.name: i for i, e in enumerate(plan.entries)}
-    sections.append(bytes(max(0, elements // ELEMENTS_PER_BYTE - 4096 - sum(map(len, sections)))))
+    sections.append(bytes(max(0, elements // ELEMENTS_PER_BYTE - GRACE - sum(map(len, sections)))))
     index = Index(
         tool=tersor.__version__,
         recipe=recipe.as_dict(),

@@ -9,6 +9,14 @@ class TersorError(Exception):
     Everything that is the caller's to fix is raised as this type; the command line prints it and exits with 1.
     """
 
+    def __str__(self) -> str:
+        """The message on one line, whatever names and paths it quotes."""
+        return " ".join(super().__str__().split("\n"))
+
+
+class TargetError(TersorError):
+    """The target cannot be met; the message says what the smallest possible file is."""
+
 
 class ArchiveError(TersorError):
     """A file that is not a valid archive: damaged, truncated, hostile, or written by a newer version."""

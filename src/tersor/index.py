@@ -29,10 +29,11 @@ REASONS = ("integers", "booleans", "complex", "8-bit floats", "one-dimensional",
 """Why a tensor was kept; a file holds positions in this list."""
 
 MAX_INDEX = 1 << 28
-ELEMENTS_PER_BYTE = 1 << 16
+ELEMENTS_PER_BYTE = 1 << 14
 """A file declares at most this many elements per byte of its own, else it is padded: bounds a reader's memory."""
 
 
+GRACE = 2048  # bytes a file may lack for its elements
 MAX_CODEWORDS, MAX_ENTRIES = 1 << 18, 1 << 22
 """Codewords and their entries in all codebooks of a group together, at most."""
 
@@ -131,7 +132,7 @@ def _check(index: Index, size: int) -> None:
     need(all(len(shape) <= 64 for shape in index.shapes), "too many dimensions")
     need(all(math.prod(max(n, 1) for n in shape) < 1 << 58 for shape in index.shapes), "a dimension out of range")
     owned = [i for i in range(count) if i not in index.ties]
-    need(sum(math.prod(index.shapes[i]) for i in owned) <= ELEMENTS_PER_BYTE * (size + 4096), "implausible shapes")
+    need(sum(math.prod(index.shapes[i]) for i in owned) <= ELEMENTS_PER_BYTE * (size + GRACE), "implausible shapes")
     for alias, owner in index.ties.items():
         need(0 <= owner < alias < count and owner not in index.ties, "a tie out of range")
         need(

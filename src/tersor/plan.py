@@ -108,8 +108,10 @@ class Plan:
         }
 
 
-def make_plan(checkpoint: Checkpoint, recipe: Recipe) -> Plan:
+def make_plan(checkpoint: Checkpoint, recipe: Recipe, stretch: float = 1.0) -> Plan:
     """Decide tensor by tensor.
+
+    `stretch` asks the planner for codebooks that can spend this many times the bits it would expect to need.
 
     Raises:
         TersorError: a pattern of `exclude` that matches nothing.
@@ -129,7 +131,7 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe) -> Plan:
             kept.append((i, reason))
     budget = recipe.budget(checkpoint.nbytes, checkpoint.parameters)
     rest = budget - _CONTAINER - sum(entries[i].nbytes for i, _ in kept)
-    groups = _groups(entries, coded, recipe, rest)
+    groups = _groups(entries, coded, recipe, stretch * rest)
     return Plan(
         checkpoint.source, entries, tuple(groups), tuple(kept), budget, checkpoint.nbytes, checkpoint.parameters
     )
@@ -156,7 +158,7 @@ def _reason_to_keep(entry: Entry, recipe: Recipe) -> str | None:
     return None
 
 
-def _groups(entries: Sequence[Entry], coded: list[int], recipe: Recipe, budget: int) -> list[GroupPlan]:
+def _groups(entries: Sequence[Entry], coded: list[int], recipe: Recipe, budget: float) -> list[GroupPlan]:
     """Group coded tensors and give each group its scheme."""
     name, _, suffix = recipe.scheme.partition("+")
     if not coded:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -14,7 +15,7 @@ from tersor import kernels
 from tersor.kernels import native, twins
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 30), st.integers(0, 50), st.integers(1, 5), st.integers(1, 9), st.integers(1, 10))
 def test_decode_adds_in_stage_order_to_the_bit(seed: int, count: int, stages: int, size: int, dims: int) -> None:
     rng = np.random.default_rng(seed)
@@ -65,3 +66,10 @@ def test_without_the_extension_torch_takes_over_and_says_so_once(monkeypatch: py
 def test_importing_the_kernels_does_not_import_torch() -> None:
     check = "import sys, tersor.kernels as k; k.thread_count(); k.instruction_set(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_the_environment_chooses_the_instruction_set() -> None:
+    check = "import tersor.kernels as k; print(k.instruction_set())"
+    environment = os.environ | {"TERSOR_INSTRUCTION_SET": "portable"}
+    found = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True, env=environment)
+    assert found.stdout.strip() == "portable"

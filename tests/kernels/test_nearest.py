@@ -48,7 +48,7 @@ problems = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 30), st.integers(0, 70), st.integers(1, 70), st.integers(1, 12), st.booleans())
 def test_nearest_is_the_argmin(seed: int, count: int, size: int, dims: int, rated: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ def test_nearest_is_the_argmin(seed: int, count: int, size: int, dims: int, rate
     np.testing.assert_array_equal(np.take_along_axis(scores, twin_codes.numpy()[:, None], 1)[:, 0], low.numpy())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(problems)
 def test_a_beam_as_wide_as_the_tree_finds_the_optimum(given_: Problem) -> None:
     stages, size, _ = given_["codebooks"].shape
@@ -89,7 +89,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_optimum(given_: Problem) -> None:
     torch.testing.assert_close(cost.double(), every.amin(0), rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(problems, st.integers(1, 20))
 def test_beam_search_equals_its_twin(given_: Problem, width: int) -> None:
     stages = given_["codebooks"].shape[0]
@@ -103,16 +103,14 @@ def test_beam_search_equals_its_twin(given_: Problem, width: int) -> None:
     assert (codes == twin_codes).all(dim=1).float().mean() > 0.9
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(problems, st.integers(0, 3), st.integers(1, 3), st.integers(0, 1 << 40))
 def test_local_search_equals_its_twin_and_never_raises_a_cost(
     given_: Problem, restarts: int, changes: int, seed: int
 ) -> None:
     count, (stages, size, _) = len(given_["vectors"]), given_["codebooks"].shape
     start = torch.randint(size, (count, stages), generator=torch.Generator().manual_seed(seed), dtype=torch.int32)
-    codes, cost = kernels.local_search(
-        **given_, codes=start, sweeps=3, restarts=restarts, changes=changes, seed=seed
-    )
+    codes, cost = kernels.local_search(**given_, codes=start, sweeps=3, restarts=restarts, changes=changes, seed=seed)
     optional = [given_.get(name) for name in ("weights", "scale", "bias", "table")]
     twin_codes, _ = twins.local_search(
         given_["vectors"], given_["codebooks"], start, 3, restarts, changes, seed, *optional

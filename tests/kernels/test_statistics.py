@@ -28,7 +28,7 @@ def draw(seed: int, count: int, stages: int, size: int, dims: int) -> tuple[torc
 sizes = (st.integers(0, 1 << 30), st.integers(0, 60), st.integers(1, 4), st.integers(1, 9), st.integers(1, 6))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(*sizes)
 def test_sums_equal_the_dense_products(seed: int, count: int, stages: int, size: int, dims: int) -> None:
     codes, values, per_vector, per_element = draw(seed, count, stages, size, dims)
@@ -36,13 +36,15 @@ def test_sums_equal_the_dense_products(seed: int, count: int, stages: int, size:
     w, e = per_vector.double().numpy(), per_element.double().numpy()
     for module in (kernels, twins):
         np.testing.assert_array_equal(module.cooccurrence(codes, size, None).numpy(), b.T @ b)
-        np.testing.assert_allclose(module.cooccurrence(codes, size, per_vector).numpy(), b.T @ (w[:, None] * b), atol=1e-12)
+        np.testing.assert_allclose(
+            module.cooccurrence(codes, size, per_vector).numpy(), b.T @ (w[:, None] * b), atol=1e-12
+        )
         for weights, dense in ((None, v), (per_vector[:, None], w[:, None] * v), (per_element, e * v)):
             found = module.accumulate(codes, values, size, weights)
             np.testing.assert_allclose(found.reshape(-1, dims).numpy(), b.T @ dense, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(*sizes[:4], st.integers(1, 4))
 def test_counts_equal_the_dense_sums(seed: int, count: int, stages: int, size: int, tables: int) -> None:
     codes = draw(seed, count, stages, size, 1)[0]
@@ -54,7 +56,7 @@ def test_counts_equal_the_dense_sums(seed: int, count: int, stages: int, size: i
     np.testing.assert_array_equal(kernels.count_codes(codes, size)[0].numpy(), expected.sum(0))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 1 << 30), st.integers(1, 200), st.integers(1, 9))
 def test_the_solver_equals_numpy(seed: int, side: int, dims: int) -> None:
     rng = np.random.default_rng(seed)
@@ -77,7 +79,7 @@ def test_the_solver_refuses_what_is_not_positive_definite_and_spares_its_input()
     assert torch.equal(right, torch.ones(3, 1, dtype=torch.float64))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(*sizes)
 def test_conjugate_gradients_equal_the_normal_equations(
     seed: int, count: int, stages: int, size: int, dims: int

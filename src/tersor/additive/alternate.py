@@ -87,9 +87,9 @@ def fit(
 ) -> Fit:
     """Codebooks and codes that minimise `sum w |x - sum_m C_m[i_m]|^2 + lam * bits`.
 
-    Residual k-means start, then rounds of: least-squares refit of the codebooks, revival of unused codewords, search for
-    codes with the rate as a bias, new frequencies. Lambda is warmed up over the first half of the rounds. Deterministic:
-    the same bytes at any thread count, and no global random state is touched.
+    Residual k-means start, then rounds of: least-squares refit of the codebooks, revival of unused codewords, search
+    for codes with the rate as a bias, new frequencies. Lambda is warmed up over the first half of the rounds.
+    Deterministic: the same bytes at any thread count, and no global random state is touched.
 
     Args:
         vectors: float32 [N, d], finite, on any device.
@@ -108,13 +108,16 @@ def fit(
     """
     _check(vectors, scheme, table, weights, lam, effort)
     plan = EFFORTS[effort]
+    if weights is not None and weights.ndim == 2:
+        vectors = torch.where(weights > 0, vectors, 0.0)  # so that what has no weight has no influence at all
     rounds = plan.rounds if rounds is None else rounds
     tables = 1 if table is None or len(table) == 0 else int(table.max()) + 1
     generator = np.random.default_rng(seed)
     limit = max(plan.sample, _SAMPLE_PER_WORD * scheme.codebook_size) if sample is None else sample
     picked = _sample(len(vectors), limit, generator, vectors.device)
-    x, t, w = (item if item is None or picked is None else item[picked] for item in (vectors, table, weights))
-    assert x is not None  # noqa: S101
+    x = vectors if picked is None else vectors[picked]
+    t = table if table is None or picked is None else table[picked]
+    w = weights if weights is None or picked is None else weights[picked]
     books = initial_codebooks(x, scheme, generator, weights=w)
     codes, cost = encode(x, books, plan.search, weights=w)
     relaxation = plan.relaxation if lam == 0 else 0.0

@@ -21,9 +21,13 @@ _POOLED_PRIOR = 0.5
 def code_counts(
     codes: torch.Tensor, codebook_size: int, table: torch.Tensor | None = None, num_tables: int | None = None
 ) -> torch.Tensor:
-    """How often each table uses each codeword: int64 [T, M, K] for codes int32 [N, M] and table int32 [N] (all 0 without).
+    """How often each table uses each codeword: int64 [T, M, K].
 
-    `num_tables` is T; by default one more than the highest table in use.
+    Args:
+        codes: int32 [N, M].
+        codebook_size: K.
+        table: int32 [N]; all 0 without.
+        num_tables: T; by default one more than the highest table in use.
     """
     if num_tables is None:
         num_tables = 1 if table is None or len(table) == 0 else int(table.max()) + 1

@@ -20,8 +20,8 @@ def refit(
     """The codebooks that minimise the weighted squared error for fixed codes.
 
     Solves for the change of the codebooks, `(B^T W B + ridge) delta = B^T W (X - B C)`: the ridge settles what the data
-    leave open (a constant moved from one stage to another) by staying close, and the error never rises. Source: Martinez
-    et al., "Revisiting additive quantization", ECCV 2016, section 3.3. Codewords without vectors stay as they are.
+    leave open (a constant moved from one stage to another) by staying close, and the error never rises. Codewords
+    without vectors stay as they are. Source: Martinez et al., "Revisiting additive quantization", ECCV 2016.
 
     Args:
         vectors: float32 [N, d].

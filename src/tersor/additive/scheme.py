@@ -14,7 +14,7 @@ _LIMITS = {"num_codebooks": (1, 16), "codebook_size": (2, 65536), "vector_dim": 
 
 @dataclass(frozen=True)
 class Scheme:
-    """A vector of `vector_dim` weights is a sum of `num_codebooks` codewords, one of `codebook_size` from each codebook.
+    """A vector of `vector_dim` weights is a sum of codewords, one of `codebook_size` from each of `num_codebooks`.
 
     Written `4x128d9`: 4 codebooks of 128 codewords over vectors of 9.
 

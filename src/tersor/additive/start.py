@@ -100,13 +100,12 @@ def _seeds(
     if count > _SEEDING_WORDS or count == len(sample):
         chosen = generator.permutation(len(sample))[:count]
     else:
-        mass = np.ones(len(sample))
+        element = np.ones(sample.shape)
         if weights is not None:
-            element = weights[torch.from_numpy(np.sort(picked)).to(vectors.device)].cpu().numpy()
-            mass = element.astype(np.float64).mean(axis=1)
+            element = weights[torch.from_numpy(np.sort(picked)).to(vectors.device)].cpu().numpy().astype(np.float64)
         chosen = np.empty(count, dtype=np.int64)
         distance = np.full(len(sample), np.inf)
-        chance = mass
+        chance = element.mean(axis=1)
         for i in range(count):
             ladder = np.cumsum(chance)
             if not ladder[-1] > 0:
@@ -114,6 +113,6 @@ def _seeds(
             chosen[i] = min(
                 int(np.searchsorted(ladder, generator.random() * ladder[-1], side="right")), len(sample) - 1
             )
-            distance = np.minimum(distance, ((sample - sample[chosen[i]]) ** 2).sum(axis=1))
-            chance = mass * distance
+            distance = np.minimum(distance, (element * (sample - sample[chosen[i]]) ** 2).sum(axis=1))
+            chance = distance
     return torch.from_numpy(sample[chosen].astype(np.float32)).to(vectors.device)

@@ -85,7 +85,7 @@ def beam_search(
         codebooks: float32 [M, K, d].
         width: partial sums kept per vector.
         order: the stages to choose, in this order; all, ascending, by default. The others keep their `codes`.
-        codes: int32 [N, M] to improve on: a vector's codes change only if its cost falls. Needed when `order` is partial.
+        codes: int32 [N, M] to improve on: a vector's codes change only if its cost falls. A partial `order` needs them.
         weights: float32 [N, d].
         scale: float32 [N].
         bias: float32 [T, M, K].

@@ -1,7 +1,7 @@
 """Sums and solvers for the least-squares refit of codebooks, in double precision.
 
-B is the one-hot matrix of the codes, [N, M * K]; column m * K + k stands for codeword k of stage m. On the CPU every sum
-runs in a fixed order, so results are the same bits at any thread count.
+B is the one-hot matrix of the codes, [N, M * K]; column m * K + k stands for codeword k of stage m. On the CPU every
+sum runs in a fixed order, so results are the same bits at any thread count.
 """
 
 from __future__ import annotations
@@ -99,10 +99,11 @@ def conjugate_refit(
     ridge: float,
     steps: int,
 ) -> torch.Tensor:
-    """The change of the codebooks that lowers `sum_nj w[n, j] * (r[n, j] - sum_m delta_m[i_m][j])**2 + ridge * |delta|^2`.
+    """The change of the codebooks that best fits residuals r for fixed codes, with a weight per element.
 
-    One system per dimension (weights differ per dimension), by conjugate gradients with a Jacobi preconditioner; the
-    matrices are never formed. Starts at zero, so the value falls however few the steps.
+    Minimises `sum_nj w[n, j] * (r[n, j] - sum_m delta_m[i_m][j])**2 + ridge * |delta|^2`: one system
+    per dimension, since weights differ, by conjugate gradients with a Jacobi preconditioner; the matrices are never
+    formed. Starts at zero, so the value falls however few the steps.
 
     Args:
         codes: int32 [N, M].

@@ -136,7 +136,8 @@ def _search_chunk(
                 context = np.array([context_of(int(e)) for e in energy])
                 a = abs(x[base + n])
                 w = 1.0 if weight is None else float(weight[base + n])
-                floor = ((a + quantizer.astype(np.float32)) * np.float32(0.5)).astype(np.int64)
+                half = (a + quantizer.astype(np.float32)) * np.float32(0.5)
+                floor = np.minimum(half, np.float32(tokens.MAX_MAGNITUDE)).astype(np.int64)
                 # Candidates in the order of the native kernel: zero, then floor - 1, floor, floor + 1 where positive.
                 magnitude = np.stack([np.zeros_like(floor), floor - 1, floor, floor + 1], axis=1)
                 allowed = magnitude >= np.array([0, 1, 1, 1])

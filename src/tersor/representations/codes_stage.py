@@ -52,7 +52,11 @@ class CodesStage:
         dim = vectors[0].shape[-1]
         self.planes, self.effort, self.seed = planes, effort, seed
         self.scheme = Scheme(*codebooks, dim)
-        self.vectors = torch.from_numpy(np.concatenate([v.reshape(-1, dim) for v in vectors]))
+        flat = np.concatenate([v.reshape(-1, dim) for v in vectors])
+        # Squares of very small or large weights would leave float32; a power of two changes nothing else.
+        rms = math.sqrt(float(np.einsum("nd,nd->", flat, flat, dtype=np.float64)) / flat.size)
+        self.exponent = round(math.log2(rms)) if rms > 0 else 0
+        self.vectors = torch.from_numpy(np.ldexp(flat, -self.exponent))
         self.weights = None
         if weights is not None:
             self.weights = torch.from_numpy(np.concatenate([w.reshape(-1, dim) for w in weights]))
@@ -66,7 +70,7 @@ class CodesStage:
         """Bytes at a lambda (squared error per bit); codebooks are trained again where it has moved much."""
         from tersor.additive import alternate
 
-        start = self.codes
+        start, lam = self.codes, math.ldexp(lam, -2 * self.exponent)
         if self.lam is None or abs(math.log2(lam / self.lam)) > _REFIT:
             found = alternate.fit(
                 self.vectors, self.scheme, table=self.table, weights=self.weights, lam=lam, effort=self.effort,
@@ -125,7 +129,7 @@ class CodesStage:
         from tersor.kernels.gather import decode
 
         assert self.codes is not None
-        left = (self.vectors - decode(self.codes, self.codebooks)).numpy()
+        left = np.ldexp((self.vectors - decode(self.codes, self.codebooks)).numpy(), self.exponent)
         parts = np.split(left, np.cumsum([s.rows * s.cols for s in self.planes.shapes])[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, self.planes.shapes, strict=True)]
 
@@ -144,7 +148,7 @@ class CodesStage:
                 table = frequencies[self.classes[piece.tensor]]
                 parts += [(rows[:, m], table[m]) for m in range(rows.shape[1])]
             streams.append(ans.encode(parts, PRECISION))
-        return self.units, self._heads(), streams
+        return tuple(math.ldexp(unit, self.exponent) for unit in self.units), self._heads(), streams
 
 
 class CodesReader:
