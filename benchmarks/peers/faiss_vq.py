@@ -31,7 +31,7 @@ class Coded(NamedTuple):
 
 
 def run(weights: Weights, quick: bool = False) -> list[Point]:
-    """Both quantizers at every shape; LSQ, which takes a minute per million weights and codebook, on small ones only."""
+    """Both quantizers at every shape; LSQ, a minute per million weights and codebook, on small ones only."""
     slow = quick or sum(v.size for v in weights.values()) > LSQ_WEIGHTS
     return [
         point(kind, weights, dim, num_codebooks, codebook_size=256)
