@@ -1,4 +1,4 @@
-"""Accuracy of the labelled checkpoints after coding alone, no tuning: file bytes, score, interval, number of test items.
+"""Accuracy of the labelled checkpoints after coding alone, no tuning: file bytes, score, interval, test items.
 
 Uses the loaders and test sets of ../shared/data/zoo.py. Intervals are Wilson's at 95 % for accuracies of independent
 items; the language model's perplexity and the mean IoU are given without one.

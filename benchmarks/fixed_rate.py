@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tersor.additive.alternate import fit
-from tersor.additive.scheme import Scheme
 
 from benchmarks import store, weights
 from benchmarks.environment import environment
 from benchmarks.options import Options
 from benchmarks.peers import faiss_vq
+from tersor.additive.alternate import fit
+from tersor.additive.scheme import Scheme
 
 log = logging.getLogger("benchmarks")
 

@@ -27,7 +27,7 @@ Refusal = dict[str, str | float]
 
 
 def run(weights: Weights, quick: bool = False) -> tuple[list[Point], list[Refusal]]:
-    """All targets with the scheme the planner chooses, then pure additive codes and effort best; second, what was refused."""
+    """All targets as planned, then pure additive codes and effort best; second, what was refused."""
     effort = "draft" if quick else "default"
     jobs = [("tersor", "auto", effort, bpp) for bpp in (TARGETS[2::4] if quick else TARGETS)]
     small = sum(v.size for v in weights.values()) <= ADDITIVE_WEIGHTS

@@ -26,7 +26,7 @@ class LatticeStage:
 
     Args:
         planes: the scan order.
-        vectors: per tensor, float32 [rows, cols, dim], emptied; or None where `values` are given to every call (a residual).
+        vectors: per tensor, float32 [rows, cols, dim], emptied; or None: `values` are set before every call.
         weight: importance per value in scan order, or None.
         memory: bits of the trellis state.
     """
