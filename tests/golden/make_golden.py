@@ -21,6 +21,8 @@ RECIPES = {
     "lattice": tersor.Recipe(bpp=3),
     "lattice-coarse": tersor.Recipe(bpp=1.6, effort="best", keep="bf16", scales="row"),
     "additive": tersor.Recipe(bpp=4, scheme="3x16d4", effort="draft"),
+    "wide": tersor.Recipe(size=24_000),
+    "wide-codes": tersor.Recipe(size=30_000, scheme="2x64d6+lattice", effort="draft"),
     "both": tersor.Recipe(bpp=4, scheme="2x16d3+lattice", effort="draft", scales="tensor"),
 }
 
@@ -48,6 +50,26 @@ def checkpoint() -> dict[str, torch.Tensor]:
     }
 
 
+def wide() -> dict[str, torch.Tensor]:
+    """What small networks do not reach: a basis, several pieces and chunks, large symbols, large kept tensors."""
+    random = np.random.Generator(np.random.Philox(7))
+    plain = random.integers(-1000, 1001, size=(48, 40, 9)).astype(np.float32) / 1024
+    smooth = plain + np.roll(plain, 1, axis=2) + np.roll(plain, 3, axis=2)
+    smooth[0, 0, 0] = 4000.0
+    sparse = np.zeros((700, 1000), dtype=np.float32)
+    sparse[::7, ::11] = random.integers(-3, 4, size=sparse[::7, ::11].shape)
+    return {
+        "conv": torch.from_numpy(smooth).reshape(48, 40, 3, 3),
+        "sparse": torch.from_numpy(sparse),
+        "narrow": torch.from_numpy(plain.reshape(-1, 5)[:777]),
+        "half": torch.from_numpy(plain.reshape(-1, 8)[:64] * 64000).half(),
+        "counter": torch.arange(200_000) // 1000,
+        "flags": torch.zeros(40, dtype=torch.uint8),
+        "more": torch.ones(3, 3, dtype=torch.uint8),
+        "none": torch.zeros(0, dtype=torch.int16),
+    }
+
+
 def digests(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """SHA-256 of each tensor's type, shape and bytes."""
     out = {}
@@ -62,7 +84,7 @@ def main() -> None:
     hashes = {}
     for name, recipe in RECIPES.items():
         path = HERE / f"v{VERSION}-{name}.tersor"
-        tersor.compress(checkpoint(), recipe).save(path, force=True)
+        tersor.compress(wide() if name.startswith("wide") else checkpoint(), recipe).save(path, force=True)
         hashes[path.name] = digests(tersor.open(path).state_dict())
     (HERE / f"v{VERSION}.json").write_text(json.dumps(hashes, indent=1) + "\n")
 
