@@ -17,10 +17,10 @@ from tersor.errors import TersorError
 log = logging.getLogger("benchmarks")
 
 TARGETS = (0.3, 0.5, 0.75, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)
-BEST_TARGETS = (0.5, 1.0, 1.3, 2.0)
+BEST_TARGETS = (0.5, 1.3)
 ADDITIVE = "4x128d9"
 ADDITIVE_WEIGHTS = 600_000  # searching additive codes takes half a minute a file here, minutes on larger checkpoints
-ADDITIVE_TARGETS = (0.75, 1.3, 2.0)
+ADDITIVE_TARGETS = (1.3,)
 
 Refusal = dict[str, str | float]
 """A target that tersor said it cannot meet: `coder`, `target_bpp` and its own `reason`."""
@@ -32,7 +32,7 @@ def run(weights: Weights, quick: bool = False) -> tuple[list[Point], list[Refusa
     jobs = [("tersor", "auto", effort, bpp) for bpp in (TARGETS[2::4] if quick else TARGETS)]
     small = sum(v.size for v in weights.values()) <= ADDITIVE_WEIGHTS
     if small:
-        rates = ADDITIVE_TARGETS[1:2] if quick else ADDITIVE_TARGETS
+        rates = ADDITIVE_TARGETS
         jobs += [(f"tersor-{ADDITIVE}", ADDITIVE, effort, bpp) for bpp in rates]
     if small and not quick:
         jobs += [("tersor-best", "auto", "best", bpp) for bpp in BEST_TARGETS]

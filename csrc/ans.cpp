@@ -105,6 +105,7 @@ nb::object encode(Array<const int32_t, 1> symbols, Array<const int64_t, 2> plane
             return symbols.data()[i];
         });
         Encoder encoder;
+        encoder.push_raw(kEndMark, kEndBits);
         for (int64_t i = static_cast<int64_t>(contexts.size()) - 1; i >= 0; --i) {
             const int magnitude = std::abs(symbols.data()[i]), token = token_of(magnitude), raw = raw_bits_of(token);
             if (token >= tokens) throw std::out_of_range("a symbol's token is outside the table");
@@ -157,7 +158,7 @@ int64_t decode(Array<const uint32_t, 1> words, Array<const int64_t, 1> word_star
                      out[i] = tail & 1 ? -level : level;
                      return magnitude;
                  });
-            bad[c] = !decoder.exhausted();
+            bad[c] = decoder.pop_raw(kEndBits) != kEndMark || !decoder.exhausted();
         });
     }
     const auto found = std::find(bad.begin(), bad.end(), 1);

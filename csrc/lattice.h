@@ -14,6 +14,8 @@ constexpr int kMaxLevel = 1 << 14;  // magnitudes are clipped to this in the ene
 constexpr float kMaxMagnitude = 8388607.0f;  // 2^23 - 1; larger ones have no token
 constexpr int kMinBlock = 64;       // columns' energies are updated after at least this many symbols
 constexpr int kDirect = 16;         // magnitudes below have a token of their own
+constexpr int kEndBits = 16;         // a stream ends with this mark, so that a wrong number of symbols is noticed
+constexpr uint32_t kEndMark = 0xA53C;
 constexpr int kStreamBits = 24;     // precision of the entropy coder's probabilities
 
 inline int msb(uint32_t v) { return 31 - __builtin_clz(v); }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -30,7 +31,13 @@ void parallel_for(int64_t count, int threads, const std::function<void(int64_t)>
         }
     };
     std::vector<std::thread> pool;
-    for (int64_t w = 1; w < workers; ++w) pool.emplace_back(work);
+    for (int64_t w = 1; w < workers; ++w) {
+        try {
+            pool.emplace_back(work);
+        } catch (const std::system_error&) {
+            break;  // no more threads to be had: those there are, this one at least, do the work
+        }
+    }
     work();
     for (auto& thread : pool) thread.join();
     if (failure) std::rethrow_exception(failure);

@@ -93,7 +93,7 @@ def main() -> None:
 
     loaded = tersor.open(path).apply_(DigitsNet())
     after = accuracy(loaded, test_images, test_labels)
-    print(plan.coverage())
+    print(archive.coverage)
     print(f"before: {plan.nbytes:,} B of tensors ({dense_file:,} B as a .pt file), accuracy {before:.2%}")
     print(f"after:  {size:,} B on disk, {plan.nbytes / size:.2f}x smaller, accuracy {after:.2%}")
     print(f"        ({TEST} test digits; no tuning after coding)")

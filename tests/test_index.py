@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tersor import index as indices
 from tersor.codec.container import checksum
 from tersor.errors import ArchiveError
-from tersor.index import GroupRecord, Index, LatticeRecord
+from tersor.index import GroupRecord, Index
+from tersor.representations.records import LatticeRecord
 
 LATTICE = LatticeRecord(0.01, 3, False, (3, -2, 64))
 GROUP = GroupRecord((0, 3), 9, 0, 0, (), 0, LATTICE)

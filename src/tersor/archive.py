@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,10 @@ class Archive:
             self._check_sections()
         except ArchiveError as error:
             raise ArchiveError(f"{self.name}: {error}") from error
+        except OSError as error:
+            raise ArchiveError(
+                f"{self.name}: cannot be read ({error.strerror or error}); give a regular file"
+            ) from error
         except MemoryError as error:
             raise ArchiveError(f"{self.name}: the file asks for more memory than there is") from error
 
@@ -88,9 +93,12 @@ class Archive:
         Raises:
             ArchiveError: the checksum does not match.
         """
-        with self._open() as file:
-            file.seek(int(self._offsets[i]))
-            data = file.read(self.index.lengths[i])
+        try:
+            with self._open() as file:
+                file.seek(int(self._offsets[i]))
+                data = file.read(self.index.lengths[i])
+        except OSError as error:
+            raise ArchiveError(f"{self.name}: cannot be read ({error.strerror or error})") from error
         if container.checksum(data) != self.index.checks[i]:
             raise ArchiveError(f"{self.name}: section {i} ({self.section_name(i)}) is damaged")
         return data
@@ -233,6 +241,16 @@ class Archive:
     def recipe(self) -> Recipe:
         """The recipe it was made with."""
         return Recipe.from_dict(self.index.recipe, self.name)
+
+    @property
+    def coverage(self) -> str:
+        """One line: how many bytes of the checkpoint are coded, and why the others are kept."""
+        sizes = [
+            math.prod(s) * ITEM_BYTES[DTYPES[d]] for s, d in zip(self.index.shapes, self.index.dtypes, strict=True)
+        ]
+        coded = sum(sizes[i] for record in self.index.groups for i in record.tensors)
+        kept_sizes = [(indices.REASONS[reason], sizes[i]) for i, reason, _ in self.index.kept]
+        return indices.coverage_line(coded, kept_sizes, len(self.index.ties))
 
     def to_bytes(self) -> bytes:
         """The whole file."""

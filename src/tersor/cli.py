@@ -7,6 +7,7 @@ everything heavy is imported where it is used: `--help`, `inspect` and `verify` 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -19,6 +20,8 @@ from tersor.errors import TersorError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tersor.archive import Archive
+    from tersor.checkpoint import Checkpoint
     from tersor.recipe import Recipe
 
 _EXAMPLES = """examples:
@@ -68,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--importance", metavar="FILE", help="checkpoint of the same names and shapes: weight of each element's error"
     )
+    how.add_argument("--groups", help="one set of codebooks and tables per kernel size (kernel), or one in all")
+    how.add_argument("--min-size", type=int, help="keep tensors with fewer elements")
     how.add_argument("--seed", type=int, help="of everything random")
     sub.add_argument("--dry-run", action="store_true", help="print the plan and the predicted size; write nothing")
     sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
@@ -92,7 +97,7 @@ def _compress_command(options: argparse.Namespace) -> None:
     targets = ("ratio", "size", "bpp")
     if any(getattr(options, name) is not None for name in targets):
         fields = {name: value for name, value in fields.items() if name not in targets}
-    for name in (*targets, "scheme", "effort", "keep", "exclude", "scales", "seed"):
+    for name in (*targets, "scheme", "effort", "keep", "exclude", "scales", "groups", "min_size", "seed"):
         if getattr(options, name) is not None:
             fields[name] = getattr(options, name)
     if not any(name in fields for name in targets):
@@ -101,7 +106,7 @@ def _compress_command(options: argparse.Namespace) -> None:
     if options.dry_run:
         _dry_run(options.source, recipe, options.json)
         return
-    _refuse_existing(options.out, options.force)
+    _check_out(options.source, options.out, options.force)
     _compress(options.source, options.out, recipe, options.importance, options.force, options.json)
 
 
@@ -140,24 +145,45 @@ def _compress(source: str, out: str, recipe: Recipe, importance: str | None, for
         archive = compress(checkpoint, recipe, importance=weights, progress=progress)
     size = archive.save(out, force=force)
     if as_json:
-        result = {**plan.as_dict(), "file": out, "size": size, "ratio": round(plan.nbytes / size, 4)}
-        result["bits_per_parameter"] = round(8 * size / max(plan.parameters, 1), 4)
-        result["seconds"] = round(time.perf_counter() - started, 2)
-        result["skipped"] = list(checkpoint.skipped)
-        del result["predicted_size"]
-        _print_json(result)
+        _print_json(_made(archive, checkpoint, out, size, time.perf_counter() - started))
         return
     bpp = 8 * size / max(plan.parameters, 1)
     print(f"{out}: {plan.nbytes:,} B -> {size:,} B, {plan.nbytes / size:.2f}x, {bpp:.3f} bits per parameter")
-    print(plan.coverage())
+    print(archive.coverage)
     if size < 0.98 * plan.budget:
-        print(f"smaller than the {plan.budget:,} B asked for: this scheme has nothing to spend more on")
+        spent = "everything is exact" if not archive.index.groups else "this scheme has nothing to spend more on"
+        print(f"smaller than the {plan.budget:,} B asked for: {spent}")
     if checkpoint.skipped:
-        print(f"left out (no tensors): {', '.join(checkpoint.skipped[:10])}")
+        print(f"left out (no tensors, or beside the state dict): {', '.join(checkpoint.skipped[:10])}")
+
+
+def _made(archive: Archive, checkpoint: Checkpoint, out: str, size: int, seconds: float) -> dict[str, Any]:
+    """What was written, for scripts."""
+    from tersor.index import REASONS
+    from tersor.usage import representation
+
+    names = archive.index.names
+    return {
+        "source": checkpoint.source,
+        "bytes": checkpoint.nbytes,
+        "parameters": checkpoint.parameters,
+        "file": out,
+        "size": size,
+        "ratio": round(checkpoint.nbytes / size, 4),
+        "bits_per_parameter": round(8 * size / max(checkpoint.parameters, 1), 4),
+        "seconds": round(seconds, 2),
+        "coverage": archive.coverage,
+        "groups": [
+            {"scheme": representation(r), "tensors": [names[i] for i in r.tensors]} for r in archive.index.groups
+        ],
+        "kept": [{"name": names[i], "reason": REASONS[reason]} for i, reason, _ in archive.index.kept],
+        "tied": {names[i]: names[owner] for i, owner in archive.index.ties.items()},
+        "skipped": list(checkpoint.skipped),
+    }
 
 
 def _decompress_command(options: argparse.Namespace) -> None:
-    _refuse_existing(options.out, options.force)
+    _check_out(options.source, options.out, options.force)
     from tersor.api import open as open_archive
     from tersor.checkpoint import save_safetensors
 
@@ -196,10 +222,15 @@ def _verify_command(options: argparse.Namespace) -> None:
         print(f"{options.file}: {archive.size:,} B, {sections} sections, {len(archive)} tensors: all good")
 
 
-def _refuse_existing(out: str, force: bool) -> None:
+def _check_out(source: str, out: str, force: bool) -> None:
     """Fail before the work, not after it; the write checks again."""
-    if not force and os.path.lexists(out):
+    if os.path.lexists(out) and not force:
         raise TersorError(f"{out} exists; pass --force to overwrite it")
+    if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
+        raise TersorError(f"{out} is the input itself; give another name")
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        raise TersorError(f"{folder} does not exist; make it or give another path")
 
 
 def _print_json(value: dict[str, Any]) -> None:
@@ -244,6 +275,9 @@ def _usage(problem: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the only place where errors become exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     root = parser()
     options = root.parse_args(arguments)
     if options.version:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ NEARLY = 0.98
 
 SMALLEST_STEP, LARGEST_STEP = 2.0**-119, 2.0**125
 """The range in which a step, its inverse and its 128th part are ordinary float32 numbers."""
+
+_TRIALS = 12
 
 LARGEST_VALUE = 2.0**120
 
@@ -104,7 +107,7 @@ def _meet(
     weights = sum(c.weights for c in coders)
     spread = sum(c.spread * c.weights for c in coders) / weights
     finest = max(2.0 ** (spread - 21), SMALLEST_STEP, *(c.finest for c in coders))
-    coarsest = max(min(2.0 ** (spread + 12), LARGEST_STEP), finest)
+    coarsest = max(min(max(2.0 ** (spread + 12), *(c.coarsest for c in coders)), LARGEST_STEP), finest)
     least, most = ROUNDS[recipe.effort]
     overhead = base + 64.0
     size, calls = 0.0, 0
@@ -135,9 +138,27 @@ def _meet(
             raise _too_small(plan, len(data))
         overhead += len(data) - (overhead + size)  # what was predicted is off by this much
         least = 1
-    if best:  # values so few or so alike that sizes jump over the target
-        return best
+    if best:  # values so few or so alike that sizes jump over the target, or depend on the way there
+        return _bisect(plan, recipe, rest, coders, step, best)
     raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
+
+
+def _bisect(plan: Plan, recipe: Recipe, rest: _Kept, coders: list[GroupCoder], step: float, best: bytes) -> bytes:
+    """The largest file within the budget among steps around `step`, each tried afresh, with no tables from before."""
+    low, high = step / 4, step * 4
+    for _ in range(_TRIALS):
+        middle = math.sqrt(low * high)
+        for coder in coders:
+            coder.reset()
+            for _ in range(2):
+                coder.at(middle)
+        data = _assemble(plan, recipe, rest, [c.finish() for c in coders])
+        low, high = (low, middle) if len(data) <= plan.budget else (middle, high)
+        if len(best) < len(data) <= plan.budget:
+            best = data
+        if len(best) >= NEARLY * plan.budget:
+            break
+    return best
 
 
 def _too_small(plan: Plan, smallest: int) -> TargetError:
@@ -167,6 +188,8 @@ def _reader(checkpoint: Checkpoint, name: str) -> Callable[[], NDArray[np.float3
 
         tensor = checkpoint.read(name)
         values = tensor.detach().to(torch.float32).numpy()
+        if tensor.dtype == torch.float64 and ((tensor != 0).numpy() & (values == 0)).any():
+            raise TersorError(f"{checkpoint.source}: {name} holds values too small for float32; {_CURE}")
         if not (np.abs(values) <= LARGEST_VALUE).all():
             raise TersorError(f"{checkpoint.source}: {name} holds NaN, infinity or values beyond 1e36; {_CURE}")
         return np.ascontiguousarray(values)
@@ -182,6 +205,8 @@ def _importance(plan: Plan, given: Mapping[str, torch.Tensor]) -> dict[str, NDAr
     import torch
 
     weights: dict[str, NDArray[np.float32]] = {}
+    owner = {e.name: e.tied_to or e.name for e in plan.entries}
+    given = {owner[name]: weight for name, weight in given.items()}
     for entry in (plan.entries[i] for group in plan.groups for i in group.tensors):
         if entry.name not in given:
             continue
@@ -210,12 +235,14 @@ def _keep(checkpoint: Checkpoint, kept_tensors: tuple[tuple[int, str], ...], rec
     for i, reason in kept_tensors:
         entry = checkpoint.entries[i]
         tensor = checkpoint.read(entry.name).detach()
-        if tensor.is_floating_point() and reason not in ("excluded", "8-bit floats") and not tensor.isfinite().all():
+        numbers = tensor.is_floating_point() or tensor.is_complex()
+        if numbers and reason not in ("excluded", "8-bit floats") and not tensor.isfinite().all():
             raise TersorError(f"{checkpoint.source}: {entry.name} holds NaN or infinity; {_CURE}")
         rounds = recipe.keep == "bf16" and entry.dtype in ("float32", "float64") and reason not in ("excluded", "exact")
-        stored = DTYPES.index("bfloat16" if rounds else entry.dtype)
-        if rounds:
-            tensor = tensor.to(torch.bfloat16)
+        small = tensor.to(torch.bfloat16) if rounds else tensor
+        if small.isfinite().all() if rounds else False:  # else it holds values that bfloat16 would make infinite
+            tensor = small
+        stored = DTYPES.index(str(tensor.dtype).removeprefix("torch."))
         raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
         if len(raw) <= POOLED:
             pools.setdefault(stored, []).append(raw)

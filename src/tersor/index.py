@@ -6,7 +6,6 @@ Field order is the wire format (msgpack arrays, compressed); see `docs/format.md
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import msgspec
 import zstandard
@@ -14,6 +13,7 @@ import zstandard
 from tersor.codec.container import checksum
 from tersor.errors import ArchiveError, TersorError
 from tersor.lattice.trellis import TRELLISES
+from tersor.representations.records import GroupRecord
 
 DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "uint16", "uint32",
@@ -38,30 +38,6 @@ MAX_CODEWORDS, MAX_ENTRIES = 1 << 18, 1 << 22
 """Codewords and their entries in all codebooks of a group together, at most."""
 
 
-class LatticeRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """The lattice stage of a group: step, trellis memory, whether there is a basis, centre shifts in 1/128 step."""
-
-    step: float
-    memory: int
-    basis: bool
-    shifts: tuple[int, int, int]
-
-
-class GroupRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Tensors that share codebooks and tables.
-
-    `steps` holds the unit of each codebook's integers; `scales` is 0 none, 1 per tensor, 2 per row.
-    """
-
-    tensors: tuple[int, ...]
-    dim: int
-    num_codebooks: int
-    codebook_size: int
-    steps: tuple[float, ...]
-    scales: int
-    lattice: LatticeRecord | None
-
-
 class Index(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Everything but the sections.
 
@@ -71,7 +47,7 @@ class Index(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     """
 
     tool: str
-    recipe: dict[str, Any]
+    recipe: dict[str, str | int | float | bool | list[str] | None]
     names: tuple[str, ...]
     dtypes: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -81,6 +57,20 @@ class Index(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     errors: tuple[int, ...]
     lengths: tuple[int, ...]
     checks: tuple[int, ...]
+
+
+def coverage_line(coded: int, kept: list[tuple[str, int]], tied: int) -> str:
+    """How many bytes (as given) are coded, and why the others are kept: (reason, bytes) per kept tensor."""
+    reasons: dict[str, tuple[int, int]] = {}
+    for reason, size in kept:
+        count, total = reasons.get(reason, (0, 0))
+        reasons[reason] = (count + 1, total + size)
+    given = coded + sum(size for _, size in kept)
+    listed = sorted(reasons.items(), key=lambda item: -item[1][1])
+    why = "; ".join(f"{count} {reason} {total:,} B" for reason, (count, total) in listed)
+    line = f"coded {coded:,} of {given:,} B ({100 * coded / max(given, 1):.1f} %)"
+    line += f"; kept: {why}" if why else "; nothing kept"
+    return line + (f"; tied: {tied}" if tied else "")
 
 
 def pack(index: Index) -> bytes:
@@ -110,7 +100,7 @@ def unpack(data: bytes, data_length: int) -> Index:
         if not 0 <= size <= min(MAX_INDEX, 1024 * len(data)):
             raise ArchiveError("the index is damaged (implausible size)")
         index = msgspec.msgpack.decode(
-            zstandard.ZstdDecompressor().decompress(data[4:], max_output_size=size), type=Index
+            zstandard.ZstdDecompressor().decompress(data[4:], max_output_size=size, allow_extra_data=False), type=Index
         )
     except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise ArchiveError("the index is damaged") from error

@@ -11,7 +11,7 @@ from typing import Any
 from tersor.additive.scheme import Scheme
 from tersor.checkpoint import Checkpoint, Entry
 from tersor.errors import TersorError
-from tersor.index import CODED, MAX_CODEWORDS, MAX_ENTRIES
+from tersor.index import CODED, MAX_CODEWORDS, MAX_ENTRIES, coverage_line
 from tersor.recipe import Recipe
 from tersor.representations.vectors import kernel_size
 
@@ -81,18 +81,8 @@ class Plan:
 
     def coverage(self) -> str:
         """One line: how many bytes are coded, and why the others are kept."""
-        share = 100 * self.coded_bytes / max(self.nbytes, 1)
-        kept: dict[str, tuple[int, int]] = {}
-        for i, reason in self.kept:
-            count, size = kept.get(reason, (0, 0))
-            kept[reason] = (count + 1, size + self.entries[i].nbytes)
-        reasons = "; ".join(
-            f"{count} {reason} {size:,} B" for reason, (count, size) in sorted(kept.items(), key=lambda x: -x[1][1])
-        )
-        tied = sum(e.tied_to is not None for e in self.entries)
-        line = f"coded {self.coded_bytes:,} of {self.nbytes:,} B ({share:.1f} %)"
-        line += f"; kept: {reasons}" if reasons else "; nothing kept"
-        return line + (f"; tied: {tied}" if tied else "")
+        kept = [(reason, self.entries[i].nbytes) for i, reason in self.kept]
+        return coverage_line(self.coded_bytes, kept, sum(e.tied_to is not None for e in self.entries))
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""

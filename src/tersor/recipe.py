@@ -14,6 +14,8 @@ from tersor.errors import TersorError
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
+_ENDLESS = float(1 << 62)
+
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How small, and how.
@@ -51,6 +53,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, kinds in (("ratio", (int, float)), ("size", (int, str)), ("bpp", (int, float)), ("scheme", str),
+                            ("seed", int), ("min_size", int)):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+                raise TersorError(f"recipe: {name} is {value!r}; see its type in tersor.Recipe")
+        if isinstance(self.exclude, str) or not all(isinstance(pattern, str) for pattern in self.exclude):
+            raise TersorError("recipe: exclude is a list of patterns, not one text")
+        if self.seed < 0 or self.min_size < 0:
+            raise TersorError("recipe: seed and min_size are 0 or more")
         given = [name for name in ("ratio", "size", "bpp") if getattr(self, name) is not None]
         if len(given) != 1:
             raise TersorError(f"recipe: give exactly one of ratio, size and bpp, not {' and '.join(given) or 'none'}")
@@ -70,9 +81,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.size is not None:
             return parse_size(self.size)
         if self.ratio is not None:
-            return int(nbytes / self.ratio)
+            return int(min(nbytes / self.ratio, _ENDLESS))
         assert self.bpp is not None
-        return int(self.bpp * parameters / 8)
+        return int(min(self.bpp * parameters / 8, _ENDLESS))
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that differ from their defaults."""
@@ -114,7 +125,7 @@ def parse_size(size: int | str | None) -> int:
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", size or "")
     if not match or match[2].lower() not in _UNITS:
         raise TersorError(f"recipe: size {size!r} is not a number of bytes like 1500000, 300kB, 1.5MB or 2MiB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    return int(min(float(match[1]) * _UNITS[match[2].lower()], _ENDLESS))
 
 
 def _toml(text: str) -> dict[str, Any]:

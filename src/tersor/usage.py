@@ -11,7 +11,7 @@ import numpy as np
 from tersor.archive import Archive
 from tersor.checkpoint.header import ITEM_BYTES
 from tersor.codec import tables
-from tersor.index import DTYPES, REASONS
+from tersor.index import DTYPES, REASONS, GroupRecord
 from tersor.lattice import contexts, kernels
 from tersor.lattice.trellis import TRELLISES
 from tersor.representations.codes_stage import PRECISION
@@ -34,7 +34,7 @@ def describe(archive: Archive) -> dict[str, Any]:
     for g, record in enumerate(index.groups):
         reader = archive.group(g)
         bits, books = _group_usage(reader)
-        text = representation(reader)
+        text = representation(record)
         for k, i in enumerate(record.tensors):
             half = next(errors)
             tensors[i] = {
@@ -105,9 +105,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     return out
 
 
-def representation(reader: GroupReader) -> str:
+def representation(record: GroupRecord) -> str:
     """A group in the field's shorthand, like "4x128d9+lattice" or "lattice d9 basis"."""
-    record = reader.record
     parts = []
     if record.num_codebooks:
         parts.append(f"{record.num_codebooks}x{record.codebook_size}d{record.dim}")

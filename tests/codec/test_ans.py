@@ -12,8 +12,11 @@ Parts = list[tuple[np.ndarray, np.ndarray]]
 
 
 def plain_encode(parts: Parts, precision: int) -> bytes:
-    """A coder in unbounded integers: 64-bit state, 32-bit words, 24-bit probabilities, last symbol first."""
-    state, words = 0, []
+    """A coder in unbounded integers: 64-bit state, 32-bit words, 24-bit probabilities, last symbol first.
+
+    The end mark comes before all: with a state of 0, pushing 16 bits leaves the mark in the upper ones of 24.
+    """
+    state, words = 0xA53C << 8, []
     for symbols, table in reversed(parts):
         f = [int(v) << (24 - precision) for v in table]
         for symbol in reversed(symbols.tolist() if len(f) > 1 else []):

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tersor.index import LatticeRecord
 from tersor.lattice import kernels
 from tersor.lattice.planes import Shape, plan_planes
 from tersor.lattice.trellis import TRELLISES
 from tersor.representations.lattice_stage import SHIFT_UNIT, LatticeReader, LatticeStage, dequantize
+from tersor.representations.records import LatticeRecord
 
 SHAPE = Shape(60, 40, 1)
 

@@ -18,6 +18,9 @@ from tersor.errors import ArchiveError
 STREAM_BITS = 24
 """Precision of the coder's probabilities; tables of fewer bits are scaled up to it."""
 
+END_MARK, END_BITS = 0xA53C, 16
+"""What a stream ends with: without it, a coder that ran dry would go on with symbols nobody wrote."""
+
 
 def model(table: NDArray[np.uint32], precision: int) -> constriction.stream.model.Categorical:
     """The library's model of one table [K], K >= 2, of frequencies that sum to 2**precision."""
@@ -30,7 +33,7 @@ def encode(parts: Iterable[tuple[NDArray[np.int32], NDArray[np.uint32]]], precis
 
     A table of one symbol costs nothing.
     """
-    coder = constriction.stream.stack.AnsCoder()
+    coder = new_coder()
     for symbols, table in reversed(list(parts)):
         if table.size > 1 and symbols.size:
             coder.encode_reverse(np.ascontiguousarray(symbols, dtype=np.int32), model(table, precision))
@@ -50,9 +53,21 @@ def decode(data: bytes, parts: Iterable[tuple[int, NDArray[np.uint32]]], precisi
             out.append(coder.decode(model(table, precision), count))
         else:
             out.append(np.zeros(count, dtype=np.int32))
-    if not coder.is_empty():
+    if not at_end(coder):
         raise ArchiveError("a coded stream does not end with its last symbol")
     return out
+
+
+def new_coder() -> constriction.stream.stack.AnsCoder:
+    """A coder to encode with; it holds the end mark already, since what is pushed first comes out last."""
+    coder = constriction.stream.stack.AnsCoder()
+    coder.encode_reverse(END_MARK, constriction.stream.model.Uniform(1 << END_BITS))
+    return coder
+
+
+def at_end(coder: constriction.stream.stack.AnsCoder) -> bool:
+    """Whether the end mark, and nothing else, is left to decode."""
+    return int(coder.decode(constriction.stream.model.Uniform(1 << END_BITS))) == END_MARK and coder.is_empty()
 
 
 def words(data: bytes) -> NDArray[np.uint32]:

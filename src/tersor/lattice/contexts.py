@@ -10,6 +10,7 @@ from tersor.errors import ArchiveError
 from tersor.lattice import tokens
 
 CONTEXTS = 48
+"""Energy contexts; each stands once per quantizer in a table."""
 PRECISION = 12
 _BORROWED = 60.0  # symbols that a context takes from its neighbours; 4 to 80 differ by 0.01 dB
 

@@ -146,7 +146,7 @@ def measure(planes: Planes, symbols: Symbols, lattice: Lattice, cost: NDArray[np
 
 
 def _batches(planes: Planes) -> Iterator[tuple[list[int], slice]]:
-    """Chunks, 16 at a time, and where their symbols are."""
+    """Chunks, a few at a time, and where their symbols are."""
     count = len(planes.chunk_starts) - 1
     for first in range(0, count, _BATCH):
         chunks = list(range(first, min(first + _BATCH, count)))

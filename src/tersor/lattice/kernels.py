@@ -16,10 +16,8 @@ from tersor.errors import ArchiveError
 from tersor.kernels.native import extension
 from tersor.kernels.threads import thread_count
 from tersor.lattice import twin
+from tersor.lattice.contexts import CONTEXTS
 from tersor.lattice.trellis import Trellis
-
-CONTEXTS = 48
-"""Energy contexts; each stands once per quantizer in a table."""
 
 
 class Scan(NamedTuple):

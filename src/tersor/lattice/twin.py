@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tersor.codec import ans
 from tersor.lattice import tokens
+from tersor.lattice.contexts import CONTEXTS
 from tersor.lattice.trellis import Trellis
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 FRACTION = 12
 MAX_LEVEL = 1 << 14
 MIN_BLOCK = 64
-CONTEXTS = 48
 
 
 def context_of(energy: int) -> int:
@@ -236,7 +236,7 @@ def encode(
     raw = tokens.raw_bits_of(token)
     tail = (magnitude - tokens.smallest_of(token)) << 1 | (symbols < 0)
     models = {row: ans.model(table[row], precision) for row in set(rows)} if table.shape[1] > 1 else {}
-    coder = constriction.stream.stack.AnsCoder()
+    coder = ans.new_coder()
     for i in range(len(symbols) - 1, -1, -1):
         if raw[i]:
             _push_raw(coder, int(tail[i]), int(raw[i]))
@@ -272,7 +272,7 @@ def decode(
             return magnitude
 
         scan(scan_.planes[scan_.chunk_planes[c] : scan_.chunk_planes[c + 1]], trellis, visit)
-        if not coder.is_empty():
+        if not ans.at_end(coder):
             return c
     return -1
 

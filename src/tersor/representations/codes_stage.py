@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tersor.codec import ans, integers, tables
 from tersor.errors import ArchiveError
-from tersor.index import GroupRecord
 from tersor.lattice.planes import Piece, Planes
+from tersor.representations.records import GroupRecord
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +65,10 @@ class CodesStage:
         self.table = torch.from_numpy(np.repeat(self.classes, counts).astype(np.int32))
         self.lam: float | None = None
         self.codes: torch.Tensor | None = None
+
+    def reset(self) -> None:
+        """Forget the codebooks of earlier lambdas."""
+        self.codes, self.lam = None, None
 
     def at(self, lam: float) -> float:
         """Bytes at a lambda (squared error per bit); codebooks are trained again where it has moved much."""

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.codec import integers
-from tersor.index import GroupRecord
 from tersor.lattice import fit, tokens
 from tersor.lattice.planes import Piece, Planes, plan_planes
 from tersor.representations import scales, vectors
 from tersor.representations.codes_stage import CodesReader, CodesStage
 from tersor.representations.lattice_stage import LatticeReader, LatticeStage
+from tersor.representations.records import GroupRecord
 
 if TYPE_CHECKING:
     from tersor.additive.alternate import EffortName
@@ -121,6 +121,18 @@ class GroupCoder:
     def finest(self) -> float:
         """The smallest step at which the largest magnitude, in any basis, still has a token."""
         return 1.1 * math.sqrt(self.spec.dim) * self._peak / (2 * tokens.MAX_MAGNITUDE) if self.lattice else 0.0
+
+    @property
+    def coarsest(self) -> float:
+        """A step at which every value is nearer to zero than to anything else."""
+        return 4 * math.sqrt(self.spec.dim) * self._peak
+
+    def reset(self) -> None:
+        """Forget the tables and codebooks of earlier steps."""
+        if self.codes is not None:
+            self.codes.reset()
+        if self.lattice is not None:
+            self.lattice.reset()
 
     def at(self, step: float) -> float:
         """Bytes of the group's sections at a step (predicted; exact to about a byte per chunk)."""

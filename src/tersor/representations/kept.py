@@ -59,6 +59,6 @@ def _decompress(plane: bytes, count: int) -> bytes:
     try:
         if zstandard.frame_content_size(plane) != count:
             raise ArchiveError("kept tensors have the wrong size")
-        return zstandard.ZstdDecompressor().decompress(plane, max_output_size=count)
+        return zstandard.ZstdDecompressor().decompress(plane, max_output_size=count, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ArchiveError("kept tensors are damaged") from error

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tersor.codec import integers, tables
 from tersor.errors import ArchiveError
-from tersor.index import LatticeRecord
 from tersor.lattice import basis as bases
 from tersor.lattice import contexts, fit, kernels
-from tersor.lattice.planes import MIXES, Planes
+from tersor.lattice.planes import MAX_MEAN, MIXES, Planes
 from tersor.lattice.trellis import TRELLISES
+from tersor.representations.records import LatticeRecord
 
 SHIFT_UNIT, MAX_SHIFT = 128, 64
 _STREAM = 12  # bytes of a chunk beside its bits: coder state, length, checksum
@@ -54,6 +54,10 @@ class LatticeStage:
             v = vectors.pop(0)
             yield v if self.basis is None else bases.analyse(v, self.basis)
 
+    def reset(self) -> None:
+        """Forget the tables of earlier steps."""
+        self.coded, self.calls = None, 0
+
     def at(self, step: float) -> float:
         """Bytes at a step, after one round of search under the tables of the last call."""
         step = float(np.float32(step))
@@ -72,7 +76,7 @@ class LatticeStage:
             return fit.start(self.planes, self.values, step, self.memory)
         old = self.coded.lattice
         octaves = 4 * math.log2(old.step / step)
-        means = np.where(old.means > 0, np.clip(np.rint(old.means + octaves), 1, 96), 0).astype(np.int64)
+        means = np.where(old.means > 0, np.clip(np.rint(old.means + octaves), 1, MAX_MEAN), 0).astype(np.int64)
         count = max(fit.token_count(self.values, step), old.levels.shape[1])
         counts = np.zeros((len(self.coded.counts), count), dtype=np.int64)
         counts[:, : self.coded.counts.shape[1]] = self.coded.counts
@@ -174,7 +178,7 @@ class LatticeReader:
             raise ArchiveError("a group's energies are cut short")
         means = np.cumsum(integers.unpack(energies[4:split], planes.means))
         mixes = integers.unpack(energies[split:], len(planes.shapes))
-        if means.min() < 0 or means.max() > 96 or mixes.min() < 0 or mixes.max() >= len(MIXES):
+        if means.min() < 0 or means.max() > MAX_MEAN or mixes.min() < 0 or mixes.max() >= len(MIXES):
             raise ArchiveError("a group's energies are out of range")
         self.lattice = fit.Lattice(record.step, record.memory, means, mixes, contexts.unpack(levels))
         self.scan = self.lattice.scan(planes)

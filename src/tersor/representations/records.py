@@ -1,0 +1,29 @@
+"""What the index says of a group: plain data; field order is the wire format (`docs/format.md`, "Index")."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class LatticeRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The lattice stage of a group: step, trellis memory, whether there is a basis, centre shifts in 1/128 step."""
+
+    step: float
+    memory: int
+    basis: bool
+    shifts: tuple[int, int, int]
+
+
+class GroupRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Tensors that share codebooks and tables.
+
+    `steps` holds the unit of each codebook's integers; `scales` is 0 none, 1 per tensor, 2 per row.
+    """
+
+    tensors: tuple[int, ...]
+    dim: int
+    num_codebooks: int
+    codebook_size: int
+    steps: tuple[float, ...]
+    scales: int
+    lattice: LatticeRecord | None
