@@ -42,6 +42,10 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.tersor", "plain.safetensors"}
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "RESULTS_" not in README and "TODO" not in README
+
+
 def test_recipe(tmp_path: Path) -> None:
     (text,) = blocks("toml")
     (tmp_path / "r.toml").write_text(text)
