@@ -6,9 +6,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tersor
 from tersor.lattice import fit, kernels, planes
 from tersor.lattice.trellis import TRELLISES
 from tersor.representations import scales
@@ -147,3 +149,11 @@ def test_no_effort_leaves_a_memory_without_a_trellis() -> None:
 
     assert set(MEMORY.values()) <= set(TRELLISES)
     assert fit.LAMBDA > 0
+
+
+def test_errors_are_those_of_the_tensor_as_a_whole_also_with_row_scales() -> None:
+    g = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 40, generator=g) * torch.logspace(-2, 1, 64)[:, None]
+    archive = tersor.compress({"w": weight}, tersor.Recipe(bpp=3, scales="row", effort="draft"))
+    true = 10 * torch.log10((archive["w"] - weight).square().sum() / weight.square().sum())
+    assert abs(-archive.index.errors[0] / 2 - float(true)) <= 0.3

@@ -65,7 +65,7 @@ class GroupCoder:
         tensors: Sequence[Callable[[], NDArray[np.float32]]],
         importance: Sequence[NDArray[np.float32] | None] | None = None,
     ) -> None:
-        self.spec = spec
+        self.spec, self.tensors = spec, tensors
         self.planes = spec.planes()
         self.scale_levels: list[NDArray[np.int64]] = []
         cut: list[NDArray[np.float32]] = []
@@ -170,8 +170,20 @@ class GroupCoder:
         kind = SCALES.index(self.spec.scales)
         kind = 1 if kind == 0 and self.scale_levels else kind
         record = GroupRecord(self.spec.tensors, self.spec.dim, m, k, steps, kind, lattice)
-        errors = np.bincount(self.planes.table[:, 2], weights=squares, minlength=len(self.planes.shapes))
-        return record, sections, [_half_decibels(e, s) for e, s in zip(errors, self.energy, strict=True)]
+        sums = np.bincount(self.planes.table[:, 2], weights=squares, minlength=len(self.planes.shapes))
+        errors, energy = np.asarray(sums, dtype=np.float64), self.energy
+        if kind == 2:  # rows weigh differently: only decoding tells the error of a tensor as a whole
+            errors, energy = self._decoded_errors(record, sections)
+        return record, sections, [_half_decibels(e, s) for e, s in zip(errors, energy, strict=True)]
+
+    def _decoded_errors(self, record: GroupRecord, sections: list[bytes]) -> tuple[NDArray[np.float64], list[float]]:
+        """Squared error and energy of each tensor, from the sections as a reader sees them."""
+        reader = GroupReader(record, self.spec.shapes, sections.__getitem__)
+        errors, energy = np.zeros(len(self.tensors)), [0.0] * len(self.tensors)
+        for t, values in reader.decode(range(len(self.tensors))):
+            original = self.tensors[t]()
+            errors[t], energy[t] = _energy(original - values), _energy(original)
+        return errors, energy
 
 
 class GroupReader:
