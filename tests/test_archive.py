@@ -9,7 +9,6 @@ from torch import nn
 
 import tersor
 from networks import assert_same, network, raw
-from tersor import archive as archives
 from tersor.archive import Archive
 from tersor.errors import ArchiveError, TersorError
 from tersor.recipe import Recipe
@@ -76,8 +75,7 @@ def test_large_kept_tensors_have_sections_of_their_own(monkeypatch: pytest.Monke
         "half": torch.ones(9).half(),
         "w": torch.ones(40, 40).tril(),
     }
-    monkeypatch.setattr(archives, "POOLED", 1000)
-    monkeypatch.setattr("tersor.encode.POOLED", 1000)
+    monkeypatch.setattr("tersor.representations.kept.POOLED", 1000)
     archive = tersor.compress(state, Recipe(size=300_000, exclude=("w",)))
     assert len(archive.index.lengths) == 2 + 2 + 1
     assert_same(archive.state_dict(), state)

@@ -15,8 +15,9 @@ from tersor.index import GroupRecord, Index
 from tersor.representations.records import LatticeRecord
 
 LATTICE = LatticeRecord(0.01, 3, False, (3, -2, 64))
-GROUP = GroupRecord((0, 3), 9, 0, 0, (), 0, LATTICE)
-CODES = GroupRecord((0, 3), 9, 2, 16, (0.1, 0.0), 2, None)
+GROUP = GroupRecord((0, 3), 9, 0, 0, (), 0, LATTICE, None)
+CODES = GroupRecord((0, 3), 9, 2, 16, (0.1, 0.0), 2, None, None)
+SPARSE = msgspec.structs.replace(GROUP, dim=1, survivors=(0, 400))
 INDEX = Index(
     tool="0", recipe={"ratio": 2.0}, names=("a", "b", "", "d", "e"), dtypes=(0, 4, 0, 1, 0),
     shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20), (0, 5)), ties={2: 0}, kept=((1, 0, 4), (4, 7, 0)),
@@ -41,10 +42,33 @@ def packed(body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "index", [INDEX, with_(groups=(CODES,)), with_(groups=(msgspec.structs.replace(CODES, lattice=LATTICE),))]
-)
+    "index",
+    [
+        INDEX, with_(groups=(CODES,)), with_(groups=(msgspec.structs.replace(CODES, lattice=LATTICE),)),
+        with_(groups=(SPARSE,)),
+    ],
+)  # fmt: skip
 def test_an_index_comes_back(index: Index) -> None:
-    assert indices.unpack(indices.pack(index), sum(index.lengths)) == index
+    version = indices.version_of(index)
+    assert indices.unpack(indices.pack(index), sum(index.lengths), version) == index
+    with pytest.raises(ArchiveError, match="index"):  # each version has records of its own length
+        indices.unpack(indices.pack(index), sum(index.lengths), 3 - version)
+
+
+def test_only_sparse_groups_need_version_2() -> None:
+    assert [indices.version_of(with_(groups=(g,))) for g in (GROUP, CODES, SPARSE)] == [1, 1, 2]
+    assert len(msgspec.msgpack.decode(msgspec.msgpack.encode(GROUP.dense()))) == 7
+
+
+@pytest.mark.parametrize("survivors", [(), (0,), (0, 1, 2), (-1, 3), (1, 401), (1153, 3), (1 << 63, 1), (1.5, 2)])
+def test_survivors_out_of_range_are_refused(survivors: Any) -> None:
+    with pytest.raises(ArchiveError, match="index"):
+        indices.unpack(indices.pack(with_(groups=(msgspec.structs.replace(SPARSE, survivors=survivors),))), 7, 2)
+
+
+def test_survivors_have_no_rows_and_so_no_scales_of_rows() -> None:
+    with pytest.raises(ArchiveError, match="index"):
+        indices.unpack(indices.pack(with_(groups=(msgspec.structs.replace(SPARSE, scales=2),))), 7, 2)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +111,8 @@ def test_a_contradiction_is_refused(index: Index) -> None:
         indices.unpack(indices.pack(index), 7)
 
 
-BODY = zstandard.compress(msgspec.msgpack.encode(INDEX))
+FIRST = zstandard.decompress(indices.pack(INDEX)[4:])
+BODY = zstandard.compress(FIRST)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +120,12 @@ BODY = zstandard.compress(msgspec.msgpack.encode(INDEX))
     [
         b"", b"abc", bytes(4), packed(b""), packed(b"\0" * 20), packed(BODY[:-1]), packed(zstandard.compress(b"")),
         packed(zstandard.compress(b"\xc1")), packed(zstandard.compress(msgspec.msgpack.encode({"names": []}))),
-        packed(zstandard.compress(msgspec.msgpack.encode(INDEX)[:-1])), packed(zstandard.compress(b"\x91" * 100_000)),
-        packed(zstandard.compress(msgspec.msgpack.encode(INDEX) + b"\0")),
+        packed(zstandard.compress(FIRST[:-1])), packed(zstandard.compress(b"\x91" * 100_000)),
+        packed(zstandard.compress(FIRST + b"\0")),
         packed(zstandard.compress(bytes(1 << 24))),
         packed(zstandard.ZstdCompressor(write_content_size=False).compress(b"1")),
         packed(zstandard.compress(b"\x9b" + msgspec.msgpack.encode("x") * 11)),
-        packed(zstandard.compress(b"\x9b\xa1\xff" + msgspec.msgpack.encode(INDEX)[3:])),
+        packed(zstandard.compress(b"\x9b\xa1\xff" + FIRST[3:])),
     ],
 )  # fmt: skip
 def test_bytes_that_are_no_index_are_refused(data: bytes) -> None:
@@ -109,7 +134,7 @@ def test_bytes_that_are_no_index_are_refused(data: bytes) -> None:
 
 
 def test_a_recipe_nested_without_end_is_refused() -> None:
-    whole = msgspec.msgpack.encode(with_(recipe={"deep": 1}))
+    whole = zstandard.decompress(indices.pack(with_(recipe={"deep": 1}))[4:])
     deep = whole.replace(b"\xa4deep\x01", b"\xa4deep" + b"\x91" * 50_000 + b"\x01")
     assert len(deep) > 50_000
     with pytest.raises(ArchiveError, match="index"):
@@ -119,7 +144,7 @@ def test_a_recipe_nested_without_end_is_refused() -> None:
 @settings(max_examples=300)
 @given(st.integers(0, 10**6), st.integers(1, 255), st.booleans())
 def test_flips_behind_the_checksum_give_an_index_or_an_error(at: int, flip: int, inside: bool) -> None:
-    body = bytearray(msgspec.msgpack.encode(INDEX) if inside else BODY)
+    body = bytearray(FIRST if inside else BODY)
     body[at % len(body)] ^= flip
     try:
         indices.unpack(packed(zstandard.compress(bytes(body)) if inside else bytes(body)), 7)

@@ -7,12 +7,13 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import tersor
 from networks import State, assert_same, error_of, nbytes, network, raw
 from tersor.codec import container
+from tersor.errors import TersorError
 from tersor.recipe import Recipe
 
 DTYPES = [
@@ -102,13 +103,18 @@ def test_every_byte_of_the_file_is_accounted_for(scheme: str, recipe: dict[str, 
     assert b"".join(archive.section(i) for i in range(len(archive.index.lengths))) == data[len(head) + index_length :]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.8])
 @pytest.mark.parametrize(
     ("scheme", "effort"), [("lattice", "draft"), ("auto", "default"), ("2x16d4", "draft"), ("2x16d4+lattice", "draft")]
 )
-def test_the_same_bytes_at_any_thread_count_and_the_random_state_is_left_alone(scheme: str, effort: str) -> None:
+def test_the_same_bytes_at_any_thread_count_and_the_random_state_is_left_alone(
+    scheme: str, effort: str, share: float
+) -> None:
     state = network(3, 24)
     if "x" not in scheme:  # enough for several chunks
         state |= {name: filled((300, 500), torch.float32, i) for i, name in enumerate(["large", "more"])}
+    for name, t in state.items() if share else ():
+        state[name] = t * (filled(t.shape, torch.float64, 7).abs() > 0.13) if t.is_floating_point() else t
     files, tensors, threads = set(), set(), torch.get_num_threads()
     try:
         for count in (1, 2, 3):
@@ -124,6 +130,48 @@ def test_the_same_bytes_at_any_thread_count_and_the_random_state_is_left_alone(s
     finally:
         torch.set_num_threads(threads)
     assert len(files) == len(tensors) == 1
+
+
+LARGE = [(40, 30), (24, 16, 3, 3), (5000,), (3, 20, 16), (64, 32, 1, 1), (96, 1, 3, 3), (2, 2, 2, 2, 2, 2, 2, 2, 2)]
+
+
+@st.composite
+def pruned_states(draw: st.DrawFn) -> State:
+    """Floats of which some elements, channels or nothing at all is zero; some of them tied."""
+    state: State = {}
+    for i in range(draw(st.integers(1, 5))):
+        tensor = filled(draw(st.sampled_from(LARGE)), draw(st.sampled_from(CODED)), i)
+        g = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+        share, channels = draw(st.sampled_from([0.0, 0.02, 0.3, 0.8, 0.99, 1.0])), draw(st.booleans())
+        where = (tensor.shape[0], *[1] * (tensor.dim() - 1)) if channels else tensor.shape
+        state[f"t{i}"] = tensor * (torch.rand(where, generator=g) >= share)
+    if draw(st.booleans()):
+        state["tied"] = state["t0"]
+    return state
+
+
+@settings(max_examples=60)
+@given(
+    pruned_states(), st.sampled_from(SCHEMES), st.sampled_from(["none", "tensor", "row"]),
+    st.sampled_from(["auto", "keep"]), st.sampled_from([2.5, 6, 25]),
+)  # fmt: skip
+def test_zeros_are_kept_exactly(state: State, scheme: str, scales: str, sparsity: str, ratio: float) -> None:
+    recipe = Recipe(ratio=ratio, scheme=scheme, scales=scales, sparsity=sparsity, effort="draft")  # type: ignore[arg-type]
+    try:
+        archive = tersor.compress(state, recipe)
+    except TersorError as error:
+        assert "smallest possible" in str(error)
+        assume(False)
+    archive.verify()
+    found, plan = archive.state_dict(), tersor.dry_run(state, recipe)
+    sparse = {archive.index.names[i] for r in archive.index.groups if r.survivors is not None for i in r.tensors}
+    planned = {plan.entries[i].name for p in plan.groups if p.survivors is not None for i in p.tensors}
+    assert sparse == (planned if archive.index.groups else set())  # all of it may fit exactly
+    assert archive.size <= plan.budget and archive.version == (2 if sparse else 1)
+    for name in sparse:
+        assert not found[name][state[name] == 0].any()
+        assert raw(archive[name]) == raw(found[name])
+    assert_same(tersor.Archive(archive.to_bytes()).state_dict(), found)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

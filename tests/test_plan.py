@@ -5,15 +5,27 @@ import torch
 
 import tersor
 from networks import network
-from tersor.checkpoint import open_checkpoint
+from tersor.checkpoint import count_zeros, open_checkpoint
 from tersor.errors import TersorError
 from tersor.index import REASONS
-from tersor.plan import Plan, choose_scheme, make_plan
+from tersor.plan import Plan, choose_scheme, countable, make_plan
 from tersor.recipe import Recipe
 
 
 def plan_of(state: dict[str, torch.Tensor], **fields: object) -> Plan:
     return make_plan(open_checkpoint(state), Recipe(**{"ratio": 8, **fields}))  # type: ignore[arg-type]
+
+
+def sparse_plan(state: dict[str, torch.Tensor], **fields: object) -> Plan:
+    checkpoint, recipe = open_checkpoint(state), Recipe(**{"ratio": 8, **fields})  # type: ignore[arg-type]
+    return make_plan(checkpoint, recipe, zeros=count_zeros(checkpoint, countable(checkpoint, recipe)))
+
+
+def thinned(zeros: float, *shape: int) -> torch.Tensor:
+    """Ones, of which a share is zero."""
+    tensor = torch.ones(shape)
+    tensor.view(-1)[: round(zeros * tensor.numel())] = 0
+    return tensor
 
 
 def reasons(plan: Plan) -> dict[str, str]:
@@ -105,9 +117,60 @@ def test_coverage_is_one_line_in_bytes_with_reasons() -> None:
     assert plan_of({"a": torch.zeros(40, 40)}).coverage().endswith("nothing kept")
 
 
-def test_a_dry_run_is_the_plan_and_reads_no_values() -> None:
+def test_a_dry_run_is_the_plan_and_takes_values_as_they_are() -> None:
     state = {"a": torch.full((40, 40), float("nan"))}
     plan = tersor.dry_run(state, Recipe(size=500))
     assert plan.as_dict()["predicted_size"] == plan.predicted == 500
     assert plan.as_dict()["groups"] == [{"scheme": plan.groups[0].text, "tensors": ["a"]}]
     assert plan_of(STATE, ratio=0.5).predicted == plan_of(STATE).nbytes
+
+
+PRUNED = {
+    "much": thinned(0.8, 32, 16, 3, 3), "some": thinned(0.1, 40, 40), "none": thinned(0, 40, 40),
+    "gone": thinned(1, 20, 20), "bias": thinned(0.9, 20), "ids": torch.zeros(30, 30, dtype=torch.int32),
+}  # fmt: skip
+
+
+def sparse_tensors(plan: Plan) -> dict[str, int]:
+    """Survivors by name."""
+    groups = [g for g in plan.groups if g.survivors is not None]
+    return {plan.entries[i].name: n for g in groups for i, n in zip(g.tensors, g.survivors or (), strict=True)}
+
+
+def test_tensors_keep_their_zeros_by_their_share_and_by_the_network_s() -> None:
+    kept = {"much": 922, "gone": 0}
+    assert sparse_tensors(sparse_plan(PRUNED)) == {**kept, "some": 1440}  # 52 % of the whole network is zero
+    dense = {**PRUNED, "large": thinned(0, 100, 100)}
+    assert sparse_tensors(sparse_plan(dense)) == kept
+    assert sparse_tensors(sparse_plan(dense, sparsity="keep")) == {**kept, "some": 1440}
+    for plan in (sparse_plan(dense, sparsity="ignore"), plan_of(dense), sparse_plan({"a": torch.zeros(40, 40)})):
+        assert sparse_tensors(plan) == {}
+    for share, sparse in ((0.4999, False), (0.5, True)):
+        assert bool(sparse_tensors(sparse_plan({"a": thinned(share, 100, 100)}))) is sparse
+
+
+def test_only_tensors_to_be_coded_are_counted() -> None:
+    checkpoint = open_checkpoint({**PRUNED, "tied": PRUNED["some"]})
+    assert countable(checkpoint, Recipe(ratio=8, exclude=("go*",))) == ["much", "some", "none"]
+    assert countable(checkpoint, Recipe(ratio=8, sparsity="ignore")) == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "text", "dim"),
+    [("auto", "sparse lattice", 1), ("2x16d4", "sparse 2x16d4", 4), ("2x16d4+lattice", "sparse 2x16d4+lattice", 4)],
+)
+def test_what_survives_is_one_group_and_the_rest_as_before(scheme: str, text: str, dim: int) -> None:
+    plan = sparse_plan(PRUNED, scheme=scheme)
+    (group,) = [g for g in plan.groups if g.survivors is not None]
+    assert (group.text, group.dim, group.lattice) == (text, dim, "lattice" in text)
+    assert f"  {text}: 3 tensors, 6,608 weights, 64.3% zeros kept" in plan.lines()
+    assert [[plan.entries[i].name for i in g.tensors] for g in plan.groups if g.survivors is None] == [["none"]]
+    assert {"scheme": text, "tensors": ["much", "some", "gone"]} in plan.as_dict()["groups"]
+
+
+def test_additive_schemes_count_masks_as_spent() -> None:
+    state = {"a": thinned(0.5, 200, 200)}
+    (group,) = sparse_plan(state, scheme="additive", ratio=16).groups
+    (dense,) = plan_of(state, scheme="additive", ratio=16).groups
+    assert group.scheme is not None and dense.scheme is not None and group.survivors == (20_000,)
+    assert group.scheme.bits_per_weight < 2 * dense.scheme.bits_per_weight

@@ -28,6 +28,7 @@ from tersor.recipe import Recipe, load_fields, parse_size
         ({"ratio": 2, "scheme": "lattice+4x128d9"}, "scheme"), ({"ratio": 2, "scheme": "4x128d9 "}, "scheme"),
         ({"ratio": 2, "effort": "huge"}, "effort"), ({"ratio": 2, "keep": "fp8"}, "keep"),
         ({"ratio": 2, "scales": "column"}, "scales"), ({"ratio": 2, "groups": "two"}, "groups"),
+        ({"ratio": 2, "sparsity": "some"}, "sparsity"),
     ],
 )  # fmt: skip
 def test_a_recipe_that_means_nothing_is_refused_in_one_line(fields: dict[str, Any], message: str) -> None:

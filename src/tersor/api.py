@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tersor.archive import Archive
-from tersor.checkpoint import Checkpoint, open_checkpoint
+from tersor.checkpoint import Checkpoint, count_zeros, open_checkpoint
 from tersor.errors import TargetError, TersorError
-from tersor.plan import Plan, make_plan
+from tersor.plan import Plan, countable, make_plan
 from tersor.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _ATTEMPTS = 5
 
 
 def dry_run(source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Checkpoint, recipe: Recipe) -> Plan:
-    """What `compress` would do, tensor by tensor, without doing it.
+    """What `compress` would do, tensor by tensor, without doing it; counts zeros, unless the recipe ignores them.
 
     Args:
         source: as for `compress`.
@@ -32,7 +32,7 @@ def dry_run(source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Che
         TersorError: the source cannot be read, or the recipe does not fit it.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
-    return make_plan(checkpoint, recipe)
+    return make_plan(checkpoint, recipe, zeros=count_zeros(checkpoint, countable(checkpoint, recipe)))
 
 
 def compress(
@@ -63,15 +63,20 @@ def compress(
         unknown = sorted(set(importance) - {e.name for e in checkpoint.entries})
         if unknown:
             raise TersorError(f"importance names tensors that {checkpoint.source} lacks: {', '.join(unknown[:10])}")
+    zeros = count_zeros(checkpoint, countable(checkpoint, recipe))
     if recipe.scheme == "additive":
-        return Archive(_additive(checkpoint, recipe, importance, progress))
+        return Archive(_additive(checkpoint, recipe, zeros, importance, progress))
     from tersor.encode import encode
 
-    return Archive(encode(checkpoint, make_plan(checkpoint, recipe), recipe, importance, progress))
+    return Archive(encode(checkpoint, make_plan(checkpoint, recipe, zeros=zeros), recipe, importance, progress))
 
 
 def _additive(
-    checkpoint: Checkpoint, recipe: Recipe, importance: Mapping[str, torch.Tensor] | None, progress: Progress | None
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    zeros: Mapping[str, int],
+    importance: Mapping[str, torch.Tensor] | None,
+    progress: Progress | None,
 ) -> bytes:
     """Encode with codebooks as large as the target wants: too few leave bytes unused, too many do not fit."""
     from tersor.encode import NEARLY, encode
@@ -79,7 +84,7 @@ def _additive(
     stretch, best = 1.0, b""
     refusal: TargetError | None = None
     for _ in range(_ATTEMPTS):
-        plan = make_plan(checkpoint, recipe, stretch)
+        plan = make_plan(checkpoint, recipe, stretch, zeros)
         try:
             data = encode(checkpoint, plan, recipe, importance, progress)
         except TargetError as error:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-POOLED = 1 << 20
-"""Kept tensors up to this many bytes share a section with the others of their type."""
-
 
 class Archive:
     """One compressed checkpoint, in a file or in memory.
@@ -49,8 +46,8 @@ class Archive:
             with self._open() as file:
                 self.size = file.seek(0, os.SEEK_END)
                 file.seek(0)
-                start, index_length, data_length = container.read_header(file, self.size)
-                self.index: Index = indices.unpack(file.read(index_length), data_length)
+                start, index_length, data_length, self.version = container.read_header(file, self.size)
+                self.index: Index = indices.unpack(file.read(index_length), data_length, self.version)
             self._data = start + index_length
             self._check_sections()
         except ArchiveError as error:
@@ -112,12 +109,11 @@ class Archive:
 
     @cached_property
     def _group_sections(self) -> list[int]:
-        from tersor.lattice.planes import plan_planes
-        from tersor.representations.vectors import arrange
+        from tersor.representations.vectors import layout
 
         counts = []
         for record in self.index.groups:
-            planes = plan_planes([arrange(self.index.shapes[i], record.dim) for i in record.tensors])
+            planes = layout([self.index.shapes[i] for i in record.tensors], record.dim, record.survivors)
             counts.append(section_count(record, len(planes.chunk_starts) - 1))
         return counts
 
@@ -129,18 +125,23 @@ class Archive:
     def _kept_first(self) -> int:
         return sum(self._group_sections)
 
+    def section_bytes(self, g: int) -> int:
+        """Bytes of all sections of the g-th group."""
+        first = self._group_first[g]
+        return sum(self.index.lengths[first : first + self._group_sections[g]])
+
     @cached_property
     def _pools(self) -> list[tuple[int, list[int]]]:
         """(stored type, positions) of the tensors that share a section, by type."""
         pools: dict[int, list[int]] = {}
         for i, _, stored in self.index.kept:
-            if self._stored_bytes(i, stored) <= POOLED:
+            if self._stored_bytes(i, stored) <= kept.POOLED:
                 pools.setdefault(stored, []).append(i)
         return sorted(pools.items())
 
     @cached_property
     def _large(self) -> list[tuple[int, int]]:
-        return [(stored, i) for i, _, stored in self.index.kept if self._stored_bytes(i, stored) > POOLED]
+        return [(stored, i) for i, _, stored in self.index.kept if self._stored_bytes(i, stored) > kept.POOLED]
 
     def _stored_bytes(self, i: int, stored: int) -> int:
         return int(np.prod(self.index.shapes[i], dtype=object)) * ITEM_BYTES[DTYPES[stored]]
@@ -169,7 +170,7 @@ class Archive:
             if inside:
                 for k, values in self.group(g).decode(inside):
                     i = record.tensors[k]
-                    yield i, _restore(torch.from_numpy(values), DTYPES[self.index.dtypes[i]])
+                    yield i, restore(torch.from_numpy(values), DTYPES[self.index.dtypes[i]])
 
     def _kept(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
         first = self._kept_first
@@ -243,6 +244,13 @@ class Archive:
         return Recipe.from_dict(self.index.recipe, self.name)
 
     @property
+    def given(self) -> tuple[int, int]:
+        """Bytes of all tensors as they came, and their elements; tied ones once."""
+        owned = [i for i in range(len(self.index.names)) if i not in self.index.ties]
+        counts = {i: math.prod(self.index.shapes[i]) for i in owned}
+        return sum(n * ITEM_BYTES[DTYPES[self.index.dtypes[i]]] for i, n in counts.items()), sum(counts.values())
+
+    @property
     def coverage(self) -> str:
         """One line: how many bytes of the checkpoint are coded, and why the others are kept."""
         sizes = [
@@ -293,7 +301,7 @@ class Archive:
                 kept.unpack(self.section(first + s), ITEM_BYTES[DTYPES[stored]], size)
 
 
-def _restore(values: torch.Tensor, dtype: str) -> torch.Tensor:
+def restore(values: torch.Tensor, dtype: str) -> torch.Tensor:
     """Float32 values in the type they came in; what rounds beyond float16 becomes its largest number."""
     import torch
 

@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-import tersor
-from tersor import index as indices
-from tersor.archive import POOLED
+from tersor.assemble import assemble
 from tersor.checkpoint import Checkpoint
-from tersor.checkpoint.header import ITEM_BYTES
-from tersor.codec import container
 from tersor.errors import TargetError, TersorError
-from tersor.index import DTYPES, ELEMENTS_PER_BYTE, GRACE, REASONS, GroupRecord, Index
+from tersor.index import DTYPES, REASONS, GroupRecord, Index
 from tersor.plan import Plan
 from tersor.recipe import Recipe
 from tersor.representations import kept
@@ -44,6 +40,8 @@ Progress = Callable[[str, int, int], None]
 
 
 _NANOSECONDS = {"draft": 60.0, "default": 110.0, "best": 450.0}  # per weight and round of the lattice, one thread
+_MASK_NANOSECONDS = 500.0  # per element of a tensor that keeps its zeros
+_TRIES = 6  # rounds more where masks are tried against zeros as symbols
 _CODEWORD_NANOSECONDS = 0.15  # per vector and codeword compared
 
 
@@ -52,8 +50,12 @@ def seconds(plan: Plan, recipe: Recipe) -> float:
     total = 1.0
     for group in plan.groups:
         weights = sum(plan.entries[i].numel for i in group.tensors)
+        rounds = ROUNDS[recipe.effort][0] + 4
+        if group.survivors is not None:
+            total += weights * _MASK_NANOSECONDS * 1e-9
+            weights, rounds = (sum(group.survivors), rounds) if group.scheme is not None else (weights, rounds + _TRIES)
         if group.lattice:
-            total += weights * _NANOSECONDS[recipe.effort] * (ROUNDS[recipe.effort][0] + 4) * 1e-9
+            total += weights * _NANOSECONDS[recipe.effort] * rounds * 1e-9
         if group.scheme is not None:
             compared = weights / group.dim * group.scheme.num_codebooks * group.scheme.codebook_size
             total += compared * _CODEWORD_NANOSECONDS * {"draft": 50, "default": 200, "best": 600}[recipe.effort] * 1e-9
@@ -91,7 +93,10 @@ def encode(
         exact = _exact(checkpoint, plan, recipe)
         if len(exact) <= plan.budget:
             return exact
-    weights = None if importance is None else _importance(plan, importance)
+    weights = None
+    if importance is not None:
+        coded = {plan.entries[i].name: plan.entries[i].shape for g in plan.groups for i in g.tensors}
+        weights = importance_of(coded, {e.name: e.tied_to or e.name for e in plan.entries}, importance)
     coders = [_coder(checkpoint, plan, recipe, g, weights) for g in range(len(plan.groups))]
     data = _meet(plan, recipe, rest, base, coders, progress)
     if len(data) < NEARLY * plan.budget and not generous:  # steps so fine say that there is little to code at all
@@ -119,7 +124,8 @@ def _meet(
             progress("coding", calls, max(least + 2, calls + 1))
         return size
 
-    step = 2 * 2.0 ** (spread - 8 * max(plan.budget - overhead, 1) / weights)
+    fixed = sum(c.fixed for c in coders)
+    step = 2 * 2.0 ** (spread - 8 * max(plan.budget - overhead - fixed, 1) / weights)
     best = b""
     for _ in range(8):
         try:
@@ -129,6 +135,8 @@ def _meet(
             )  # fmt: skip
         except Unreachable:
             step = coarsest
+        for coder in coders:
+            coder.settle()
         data = _assemble(plan, recipe, rest, [c.finish() for c in coders])
         if len(data) <= plan.budget and (len(data) >= NEARLY * plan.budget or step <= 1.01 * finest):
             return data
@@ -176,7 +184,7 @@ def _coder(
     codebooks = None if group.scheme is None else (group.scheme.num_codebooks, group.scheme.codebook_size)
     spec = GroupSpec(
         group.tensors, tuple(e.shape for e in entries), group.dim, codebooks, group.lattice, recipe.scales,
-        recipe.effort, recipe.seed,
+        recipe.effort, recipe.seed, group.survivors is not None,
     )  # fmt: skip
     weights = None if weights_by_name is None else [weights_by_name.get(e.name) for e in entries]
     return GroupCoder(spec, [_reader(checkpoint, e.name) for e in entries], weights)
@@ -200,24 +208,32 @@ def _reader(checkpoint: Checkpoint, name: str) -> Callable[[], NDArray[np.float3
 _CURE = "mend it, or exclude it to keep it exactly"
 
 
-def _importance(plan: Plan, given: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
-    """Importance of the coded tensors that have one, divided by its mean over all of them."""
+def importance_of(
+    coded: Mapping[str, tuple[int, ...]], owner: Mapping[str, str], given: Mapping[str, torch.Tensor]
+) -> dict[str, NDArray[np.float32]]:
+    """Importance of the coded tensors (name to shape) that have one, divided by its mean over all of them.
+
+    Args:
+        coded: shapes by name.
+        owner: of every tensor, the name of the one it is tied to, or its own.
+        given: importance by name.
+
+    Raises:
+        TersorError: a shape differs, or a value is negative, NaN or infinite, or all are zero.
+    """
     import torch
 
     weights: dict[str, NDArray[np.float32]] = {}
-    owner = {e.name: e.tied_to or e.name for e in plan.entries}
-    given = {owner[name]: weight for name, weight in given.items()}
-    for entry in (plan.entries[i] for group in plan.groups for i in group.tensors):
-        if entry.name not in given:
+    given = {owner[name]: weight for name, weight in given.items() if name in owner}
+    for name, shape in coded.items():
+        if name not in given:
             continue
-        weight = given[entry.name].detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
-        if weight.shape != entry.shape:
-            raise TersorError(
-                f"importance of {entry.name} has shape {weight.shape}, the tensor {entry.shape}; make them equal"
-            )
+        weight = given[name].detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
+        if weight.shape != shape:
+            raise TersorError(f"importance of {name} has shape {weight.shape}, the tensor {shape}; make them equal")
         if not (np.isfinite(weight).all() and weight.min() >= 0):
-            raise TersorError(f"importance of {entry.name} has values that are negative, NaN or infinite; mend them")
-        weights[entry.name] = weight
+            raise TersorError(f"importance of {name} has values that are negative, NaN or infinite; mend them")
+        weights[name] = weight
     count = sum(w.size for w in weights.values())
     mean = sum(float(w.sum(dtype=np.float64)) for w in weights.values()) / max(count, 1)
     if count and mean == 0:
@@ -229,9 +245,7 @@ def _keep(checkpoint: Checkpoint, kept_tensors: tuple[tuple[int, str], ...], rec
     """Store tensors without codes: small ones together by type, large ones each in a section."""
     import torch
 
-    pools: dict[int, list[bytes]] = {}
-    large: list[bytes] = []
-    records = []
+    tensors, records = [], []
     for i, reason in kept_tensors:
         entry = checkpoint.entries[i]
         tensor = checkpoint.read(entry.name).detach()
@@ -243,14 +257,9 @@ def _keep(checkpoint: Checkpoint, kept_tensors: tuple[tuple[int, str], ...], rec
         if small.isfinite().all() if rounds else False:  # else it holds values that bfloat16 would make infinite
             tensor = small
         stored = DTYPES.index(str(tensor.dtype).removeprefix("torch."))
-        raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-        if len(raw) <= POOLED:
-            pools.setdefault(stored, []).append(raw)
-        else:
-            large.append(kept.pack(raw, ITEM_BYTES[DTYPES[stored]]))
+        tensors.append((kept.raw(tensor), stored, DTYPES[stored]))
         records.append((i, REASONS.index(reason), stored))
-    pooled = [kept.pack(b"".join(parts), ITEM_BYTES[DTYPES[stored]]) for stored, parts in sorted(pools.items())]
-    return _Kept(tuple(records), pooled + large)
+    return _Kept(tuple(records), kept.sections(tensors))
 
 
 def _exact(checkpoint: Checkpoint, plan: Plan, recipe: Recipe) -> bytes:
@@ -262,13 +271,10 @@ def _exact(checkpoint: Checkpoint, plan: Plan, recipe: Recipe) -> bytes:
 def _assemble(
     plan: Plan, recipe: Recipe, rest: _Kept, groups: list[tuple[GroupRecord, list[bytes], list[int]]]
 ) -> bytes:
-    """The file: header, index, sections; padded where shapes would otherwise look implausible to a reader."""
-    sections = [s for _, parts, _ in groups for s in parts] + rest.sections
-    elements = sum(e.numel for e in plan.entries if e.tied_to is None)
+    """The file of a plan carried out."""
     position = {e.name: i for i, e in enumerate(plan.entries)}
-    sections.append(bytes(max(0, elements // ELEMENTS_PER_BYTE - GRACE - sum(map(len, sections)))))
     index = Index(
-        tool=tersor.__version__,
+        tool="",
         recipe=recipe.as_dict(),
         names=tuple(e.name for e in plan.entries),
         dtypes=tuple(DTYPES.index(e.dtype) for e in plan.entries),
@@ -277,9 +283,7 @@ def _assemble(
         kept=rest.records,
         groups=tuple(record for record, _, _ in groups),
         errors=tuple(e for _, _, errors in groups for e in errors),
-        lengths=tuple(map(len, sections)),
-        checks=tuple(map(container.checksum, sections)),
+        lengths=(),
+        checks=(),
     )
-    packed = indices.pack(index)
-    data = b"".join(sections)
-    return container.header(len(packed), len(data)) + packed + data
+    return assemble(index, [s for _, parts, _ in groups for s in parts] + rest.sections)

@@ -13,7 +13,7 @@ import zstandard
 from tersor.codec.container import checksum
 from tersor.errors import ArchiveError, TersorError
 from tersor.lattice.trellis import TRELLISES
-from tersor.representations.records import GroupRecord
+from tersor.representations.records import DenseRecord, GroupRecord
 
 DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "uint16", "uint32",
@@ -38,8 +38,8 @@ MAX_CODEWORDS, MAX_ENTRIES = 1 << 18, 1 << 22
 """Codewords and their entries in all codebooks of a group together, at most."""
 
 
-class Index(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Everything but the sections.
+class FirstIndex(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Everything but the sections, as format version 1 has it.
 
     Per tensor: name, position in `DTYPES`, shape. `ties` maps a tensor to the earlier one it is tied to. `kept` gives
     per kept tensor its position, its position in `REASONS` and the type it is stored in. `errors` holds the error of
@@ -53,10 +53,21 @@ class Index(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     shapes: tuple[tuple[int, ...], ...]
     ties: dict[int, int]
     kept: tuple[tuple[int, int, int], ...]
-    groups: tuple[GroupRecord, ...]
+    groups: tuple[DenseRecord, ...]
     errors: tuple[int, ...]
     lengths: tuple[int, ...]
     checks: tuple[int, ...]
+
+
+class Index(FirstIndex, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Everything but the sections."""
+
+    groups: tuple[GroupRecord, ...]
+
+
+def version_of(index: Index) -> int:
+    """The oldest format version that can say all this."""
+    return 2 if any(group.survivors is not None for group in index.groups) else 1
 
 
 def coverage_line(coded: int, kept: list[tuple[str, int]], tied: int) -> str:
@@ -73,22 +84,38 @@ def coverage_line(coded: int, kept: list[tuple[str, int]], tied: int) -> str:
     return line + (f"; tied: {tied}" if tied else "")
 
 
+def encoded(index: Index) -> bytes:
+    """The index as msgpack, in the format of `version_of`."""
+    return msgspec.msgpack.encode(_first(index) if version_of(index) == 1 else index)
+
+
 def pack(index: Index) -> bytes:
-    """The index as bytes: its checksum, then compressed msgpack.
+    """The index as bytes, in the format of `version_of`: its checksum, then compressed msgpack.
 
     Raises:
         TersorError: a name that is no Unicode text.
     """
     try:
-        encoded = msgspec.msgpack.encode(index)
+        body = encoded(index)
     except UnicodeEncodeError as error:
         raise TersorError(f"the name {error.object!r} is no Unicode text; rename the tensor") from error
-    body = zstandard.ZstdCompressor(level=19, write_content_size=True).compress(encoded)
-    return checksum(body).to_bytes(4, "little") + body
+    packed = zstandard.ZstdCompressor(level=19, write_content_size=True).compress(body)
+    return checksum(packed).to_bytes(4, "little") + packed
 
 
-def unpack(data: bytes, data_length: int) -> Index:
-    """Decode and check an index of a file whose sections take `data_length` bytes.
+def _first(index: Index) -> FirstIndex:
+    fields = msgspec.structs.asdict(index)
+    return FirstIndex(**{**fields, "groups": tuple(group.dense() for group in index.groups)})
+
+
+def _from_first(index: FirstIndex) -> Index:
+    fields = msgspec.structs.asdict(index)
+    groups = tuple(GroupRecord(**msgspec.structs.asdict(group), survivors=None) for group in index.groups)
+    return Index(**{**fields, "groups": groups})
+
+
+def unpack(data: bytes, data_length: int, version: int = 1) -> Index:
+    """Decode and check an index of a file of that format version whose sections take `data_length` bytes.
 
     Raises:
         ArchiveError: damaged, or anything in it contradicts something else.
@@ -99,9 +126,11 @@ def unpack(data: bytes, data_length: int) -> Index:
         size = zstandard.frame_content_size(data[4:])
         if not 0 <= size <= min(MAX_INDEX, 1024 * len(data)):
             raise ArchiveError("the index is damaged (implausible size)")
-        index = msgspec.msgpack.decode(
-            zstandard.ZstdDecompressor().decompress(data[4:], max_output_size=size, allow_extra_data=False), type=Index
-        )
+        body = zstandard.ZstdDecompressor().decompress(data[4:], max_output_size=size, allow_extra_data=False)
+        if version == 1:
+            index = _from_first(msgspec.msgpack.decode(body, type=FirstIndex))
+        else:
+            index = msgspec.msgpack.decode(body, type=Index)
     except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise ArchiveError("the index is damaged") from error
     _check(index, len(data) + data_length)
@@ -151,5 +180,10 @@ def _check(index: Index, size: int) -> None:
                 group.lattice.memory in TRELLISES and math.isfinite(step) and 0 < step < 1e38, "a lattice out of range"
             )
             need(all(-64 <= s <= 64 for s in group.lattice.shifts), "a lattice out of range")
+        if group.survivors is not None:
+            sizes = [math.prod(index.shapes[i]) for i in group.tensors]
+            need(len(group.survivors) == len(sizes) and group.scales < 2, "a sparse group out of range")
+            pairs = zip(group.survivors, sizes, strict=True)
+            need(all(0 <= count <= size for count, size in pairs), "more survivors than elements")
     need(len(index.errors) == sum(len(g.tensors) for g in index.groups), "errors missing")
     need(len(index.lengths) == len(index.checks) and all(n >= 0 for n in index.lengths), "sections out of range")

@@ -1,10 +1,10 @@
-"""The plan: what will be done to which tensor. Follows from names, shapes and the recipe; holds no tensor data."""
+"""The plan: what will be done to which tensor. Follows from names, shapes, the recipe and numbers of zeros."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +18,30 @@ from tersor.representations.vectors import kernel_size
 _LONG = 4096  # one-dimensional tensors from this size on are worth coding
 _DEPTHWISE_FROM = 4096  # fewer depthwise weights are not worth tables of their own
 _CONTAINER = 160
+SPARSE = 0.5
+"""The share of zeros from which on "auto" keeps them, of a tensor or of a whole network. Below, kernels lose more by
+doing without a basis than they gain, unless at high rates: `docs/architecture.md`, "Zeros are kept"."""
 
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """Tensors that share codebooks and tables: vectors of `dim`, codebooks (None: no codes), with a lattice or not."""
+    """Tensors that share codebooks and tables: vectors of `dim`, codebooks (None: no codes), with a lattice or not.
+
+    `survivors` is None, or how many elements of each tensor are not zero where zeros are to be kept.
+    """
 
     tensors: tuple[int, ...]
     dim: int
     scheme: Scheme | None
     lattice: bool
+    survivors: tuple[int, ...] | None = None
 
     @property
     def text(self) -> str:
         """The scheme in the field's shorthand."""
         parts = [str(self.scheme)] if self.scheme else []
-        return "+".join([*parts, *([f"lattice d{self.dim}"] if self.lattice else [])])
+        lattice = "lattice" if self.survivors is not None else f"lattice d{self.dim}"
+        return "sparse " * (self.survivors is not None) + "+".join([*parts, *([lattice] if self.lattice else [])])
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ class Plan:
         out = [f"{self.source}: {self.nbytes:,} B, {self.parameters:,} parameters; target {self.budget:,} B"]
         for g in self.groups:
             count = sum(self.entries[i].numel for i in g.tensors)
-            out.append(f"  {g.text}: {len(g.tensors)} tensors, {count:,} weights")
+            zeros = "" if g.survivors is None else f", {1 - sum(g.survivors) / count:.1%} zeros kept"
+            out.append(f"  {g.text}: {len(g.tensors)} tensors, {count:,} weights{zeros}")
         return out
 
     def coverage(self) -> str:
@@ -98,10 +107,16 @@ class Plan:
         }
 
 
-def make_plan(checkpoint: Checkpoint, recipe: Recipe, stretch: float = 1.0) -> Plan:
+def make_plan(
+    checkpoint: Checkpoint, recipe: Recipe, stretch: float = 1.0, zeros: Mapping[str, int] | None = None
+) -> Plan:
     """Decide tensor by tensor.
 
-    `stretch` asks the planner for codebooks that can spend this many times the bits it would expect to need.
+    Args:
+        checkpoint: the tensors.
+        recipe: what is wanted.
+        stretch: asks for codebooks that can spend this many times the bits one would expect to need.
+        zeros: how many elements of a tensor are zero, for those of `countable` tensors that have any.
 
     Raises:
         TersorError: a pattern of `exclude` that matches nothing.
@@ -121,10 +136,28 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe, stretch: float = 1.0) -> P
             kept.append((i, reason))
     budget = recipe.budget(checkpoint.nbytes, checkpoint.parameters)
     rest = budget - _CONTAINER - sum(entries[i].nbytes for i, _ in kept)
-    groups = _groups(entries, coded, recipe, stretch * rest)
+    sparse = _sparse(entries, coded, recipe, zeros or {})
+    groups = _groups(entries, [i for i in coded if i not in sparse], sparse, recipe, stretch * rest)
     return Plan(
         checkpoint.source, entries, tuple(groups), tuple(kept), budget, checkpoint.nbytes, checkpoint.parameters
     )
+
+
+def countable(checkpoint: Checkpoint, recipe: Recipe) -> list[str]:
+    """Names of the tensors whose zeros matter to the plan."""
+    if recipe.sparsity == "ignore":
+        return []
+    return [e.name for e in checkpoint.entries if e.tied_to is None and _reason_to_keep(e, recipe) is None]
+
+
+def _sparse(entries: Sequence[Entry], coded: list[int], recipe: Recipe, zeros: Mapping[str, int]) -> dict[int, int]:
+    """Tensors that keep their zeros, and how many elements survive in each; none if nothing at all survives."""
+    if recipe.sparsity == "ignore":
+        return {}
+    counts = {i: zeros.get(entries[i].name, 0) for i in coded}
+    pruned = recipe.sparsity == "keep" or sum(counts.values()) >= SPARSE * sum(entries[i].numel for i in coded)
+    found = {i: entries[i].numel - n for i, n in counts.items() if n and (pruned or n >= SPARSE * entries[i].numel)}
+    return found if any(found.values()) else {}
 
 
 def _reason_to_keep(entry: Entry, recipe: Recipe) -> str | None:
@@ -148,10 +181,13 @@ def _reason_to_keep(entry: Entry, recipe: Recipe) -> str | None:
     return None
 
 
-def _groups(entries: Sequence[Entry], coded: list[int], recipe: Recipe, budget: float) -> list[GroupPlan]:
-    """Group coded tensors and give each group its scheme."""
+def _groups(
+    entries: Sequence[Entry], dense: list[int], sparse: dict[int, int], recipe: Recipe, budget: float
+) -> list[GroupPlan]:
+    """Group coded tensors and give each group its scheme; what survives in sparse ones is all of a kind."""
     name, _, suffix = recipe.scheme.partition("+")
-    if not coded:
+    survivors = tuple(sparse.values())
+    if not dense and not sparse:
         return []
     if name not in ("auto", "lattice", "additive"):
         scheme = Scheme.parse(name)
@@ -160,17 +196,19 @@ def _groups(entries: Sequence[Entry], coded: list[int], recipe: Recipe, budget: 
                 f"recipe: the codebooks of {scheme} are too large; "
                 f"use at most {MAX_CODEWORDS:,} codewords with {MAX_ENTRIES:,} entries in all"
             )
-        return [GroupPlan(tuple(coded), scheme.vector_dim, scheme, bool(suffix))]
+        kinds = [(tuple(dense), None), (tuple(sparse), survivors)]
+        return [GroupPlan(t, scheme.vector_dim, scheme, bool(suffix), s) for t, s in kinds if t]
     by_kind: dict[tuple[int, bool], list[int]] = {}
-    for i in coded:
+    for i in dense:
         shape = entries[i].shape
         size = kernel_size(shape) if recipe.groups == "kernel" else 1
         by_kind.setdefault((size, size > 1 and shape[1] == 1), []).append(i)
     for size, depthwise in list(by_kind):
         if depthwise and sum(entries[i].numel for i in by_kind[size, True]) < _DEPTHWISE_FROM:
             by_kind[size, False] = sorted(by_kind.get((size, False), []) + by_kind.pop((size, True)))
-    weights = sum(entries[i].numel for i in coded)
-    bits = 8 * max(budget, 1) / weights
+    weights = sum(entries[i].numel for i in dense) + sum(survivors)
+    masks = sum(_mask_bits(entries[i].numel, n) for i, n in sparse.items())
+    bits = max(8 * budget - masks, 8) / max(weights, 1)
     groups = []
     for (size, _), members in by_kind.items():
         if name == "additive":
@@ -179,7 +217,18 @@ def _groups(entries: Sequence[Entry], coded: list[int], recipe: Recipe, budget: 
             groups.append(GroupPlan(tuple(members), scheme.vector_dim, scheme, False))
         else:
             groups.append(GroupPlan(tuple(members), size, None, True))
+    if sparse and name == "additive":
+        scheme = choose_scheme(1, sum(survivors), bits)
+        groups.append(GroupPlan(tuple(sparse), scheme.vector_dim, scheme, False, survivors))
+    elif sparse:
+        groups.append(GroupPlan(tuple(sparse), 1, None, True, survivors))
     return groups
+
+
+def _mask_bits(count: int, ones: int) -> float:
+    """Entropy of a mask that has no structure."""
+    share = ones / count
+    return 0.0 if ones in (0, count) else -count * (share * math.log2(share) + (1 - share) * math.log2(1 - share))
 
 
 def choose_scheme(kernel: int, weights: int, bits: float) -> Scheme:

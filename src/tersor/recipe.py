@@ -35,7 +35,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         keep: how floats that are not coded are stored: "lossless", or rounded to "bf16".
         exclude: patterns of tensor names (shell style) that are kept.
         min_size: tensors with fewer elements are kept.
-        scales: errors are judged as they are ("none"), or relative to each tensor's or each row's root mean square.
+        scales: errors are judged as they are ("none"), or relative to each tensor's or each row's root mean square;
+            tensors that keep their zeros have no rows, and with "row" one scale each.
+        sparsity: which coded tensors keep their zeros exactly: "keep" all that have any; "auto" those of which half or
+            more is zero, and all where that holds for the network as a whole; "ignore" none (zeros are numbers like
+            others, and come back nearly zero).
         groups: one set of codebooks per kernel size ("kernel"), or one for everything ("one").
         seed: of everything random.
     """
@@ -49,6 +53,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     exclude: tuple[str, ...] = ()
     min_size: int = 256
     scales: Literal["none", "tensor", "row"] = "none"
+    sparsity: Literal["auto", "keep", "ignore"] = "auto"
     groups: Literal["kernel", "one"] = "kernel"
     seed: int = 0
 
@@ -70,9 +75,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise TersorError(f"recipe: {given[0]} is {getattr(self, given[0])}; it must be above 0")
         if not re.fullmatch(r"auto|lattice|additive|\d+x\d+d\d+(\+lattice)?", self.scheme):
             raise TersorError(f"recipe: unknown scheme {self.scheme!r}; use auto, lattice, additive or like 4x128d9")
-        for name in ("effort", "keep", "scales", "groups"):
+        for name in ("effort", "keep", "scales", "sparsity", "groups"):
             allowed = {"effort": ("draft", "default", "best"), "keep": ("lossless", "bf16"),
-                       "scales": ("none", "tensor", "row"), "groups": ("kernel", "one")}[name]  # fmt: skip
+                       "scales": ("none", "tensor", "row"),
+                       "sparsity": ("auto", "keep", "ignore"), "groups": ("kernel", "one")}[name]  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise TersorError(f"recipe: {name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}")
 

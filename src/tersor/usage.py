@@ -21,8 +21,9 @@ from tersor.representations.group import SCALES, GroupReader
 def describe(archive: Archive) -> dict[str, Any]:
     """Everything `inspect` shows, as plain data.
 
-    Bits of a coded tensor are those its symbols take under the tables in the file; codebooks, tables and the index are
-    shared and listed apart. `error_db` is the squared error over the tensor's energy, as measured when it was coded.
+    Bits of a coded tensor are those its symbols take under the tables in the file, its mask's included; codebooks,
+    tables and the index are shared and listed apart. `error_db` is the squared error over the tensor's energy, as
+    measured when it was coded.
 
     Raises:
         ArchiveError: a section is damaged.
@@ -34,6 +35,7 @@ def describe(archive: Archive) -> dict[str, Any]:
     for g, record in enumerate(index.groups):
         reader = archive.group(g)
         bits, books = _group_usage(reader)
+        sparsity = None if reader.sparse is None else _sparsity(reader)
         text = representation(record)
         for k, i in enumerate(record.tensors):
             half = next(errors)
@@ -44,6 +46,14 @@ def describe(archive: Archive) -> dict[str, Any]:
                 "bits_per_weight": round(bits[k] / math.prod(index.shapes[i]), 4),
                 "error_db": None if half == 255 else -half / 2,
             }
+            if sparsity is not None:
+                count, mask = math.prod(index.shapes[i]), sparsity[0][k]
+                tensors[i] |= {
+                    "bytes": round(((0 if mask is None else mask) + bits[k]) / 8, 1),
+                    "bits_per_weight": round(((0 if mask is None else mask) + bits[k]) / count, 4),
+                    "zeros": sparsity[1][k],
+                    "mask_bits_per_weight": None if mask is None else round(mask / count, 4),
+                }
         groups.append({"representation": text, "tensors": len(record.tensors), "codebooks": books})
     for i, reason, stored in index.kept:
         size = math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[stored]]
@@ -56,9 +66,7 @@ def describe(archive: Archive) -> dict[str, Any]:
         }
     for i, owner in index.ties.items():
         tensors[i] = {"representation": f"tied to {index.names[owner]}", "error_db": None}
-    owned = [i for i in range(len(index.names)) if i not in index.ties]
-    parameters = sum(math.prod(index.shapes[i]) for i in owned)
-    given = sum(math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[index.dtypes[i]]] for i in owned)
+    given, parameters = archive.given
     coded = sum(
         math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[index.dtypes[i]]] for r in index.groups for i in r.tensors
     )
@@ -99,6 +107,10 @@ def lines(found: dict[str, Any]) -> list[str]:
         if "bits_per_weight" in t:
             error = "exact" if t["error_db"] is None else f"error {t['error_db']:.1f} dB"
             line += f", {t['bits_per_weight']:.3f} bits per weight, {error}"
+            if "zeros" in t:
+                bits = t["mask_bits_per_weight"]
+                line += f", {t['zeros'] / math.prod(t['shape']):.1%} zeros"
+                line += " (among the symbols)" if bits is None else f" (mask {bits:.3f} bits per weight)"
         elif "reason" in t:
             line += f" ({t['reason']})"
         out.append(line)
@@ -106,15 +118,34 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def representation(record: GroupRecord) -> str:
-    """A group in the field's shorthand, like "4x128d9+lattice" or "lattice d9 basis"."""
+    """A group in the field's shorthand, like "4x128d9+lattice", "lattice d9 basis" or "sparse lattice"."""
     parts = []
     if record.num_codebooks:
         parts.append(f"{record.num_codebooks}x{record.codebook_size}d{record.dim}")
     if record.lattice is not None:
         basis = " basis" if record.lattice.basis else ""
-        parts.append("lattice" if record.num_codebooks else f"lattice d{record.dim}{basis}")
+        plain = record.num_codebooks or record.survivors is not None
+        parts.append("lattice" if plain else f"lattice d{record.dim}{basis}")
     scales = "" if not record.scales else f" / {SCALES[record.scales]} scales"
-    return "+".join(parts) + scales
+    return "sparse " * (record.survivors is not None) + "+".join(parts) + scales
+
+
+def _sparsity(reader: GroupReader) -> tuple[list[float | None], list[int]]:
+    """Of each tensor of a sparse group the bits of its mask, if any, and how many zeros masks and levels tell of."""
+    assert reader.sparse is not None and reader.record.survivors is not None
+    survivors, planes = reader.record.survivors, reader.planes
+    zeros = [math.prod(shape) - n for shape, n in zip(reader.shapes, survivors, strict=True)]
+    masked = [n > 0 for n in zeros]
+    for c in range(reader.chunks):
+        reader.sparse.read(c)
+        if reader.lattice is None or reader.codes is not None:
+            continue
+        levels = reader.lattice.levels([c], reader.chunk_streams(c))[0]
+        for k, piece in enumerate(planes.chunk(c)):
+            zeros[piece.tensor] += int(np.count_nonzero(planes.part(levels, c, k) == 0))
+            if piece.last == planes.shapes[piece.tensor].rows:
+                zeros[piece.tensor] -= planes.shapes[piece.tensor].size - survivors[piece.tensor]
+    return [float(b) if m else None for b, m in zip(reader.sparse.bits, masked, strict=True)], zeros
 
 
 def _group_usage(reader: GroupReader) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:

@@ -19,9 +19,12 @@ import torch
 import zstandard
 
 import tersor
+from tersor import index as indices
 from tersor.codec import container, integers
+from tersor.errors import ArchiveError
 from tersor.index import GroupRecord
 from tersor.recipe import Recipe
+from tersor.representations.group import section_count
 
 ATTACKS: list[Callable[[], bytes]] = []
 
@@ -52,10 +55,20 @@ def coded() -> tersor.Archive:
     return tersor.compress(state, Recipe(size=900, scheme="2x8d4+lattice", scales="row", effort="draft"))
 
 
-def packed(body: bytes, data: bytes = b"") -> bytes:
+@functools.cache
+def pruned() -> tersor.Archive:
+    """A real archive with masks: kernels with a dead channel, a matrix, and a tensor of which nothing is left."""
+    g = torch.Generator().manual_seed(0)
+    conv, fc = torch.randn(8, 6, 3, 3, generator=g), torch.randn(30, 20, generator=g)
+    conv[2], fc[:, 7] = 0, 0
+    state = {"conv": conv * (conv.abs() > 1), "fc": fc * (fc.abs() > 1), "gone": torch.zeros(20, 20)}
+    return tersor.compress(state, Recipe(size=900, scheme="lattice", scales="tensor"))
+
+
+def packed(body: bytes, data: bytes = b"", version: int = 1) -> bytes:
     """A file with this compressed index."""
     index = container.checksum(body).to_bytes(4, "little") + body
-    return container.header(len(index), len(data)) + index + data
+    return container.header(len(index), len(data), version) + index + data
 
 
 def rebuilt(
@@ -67,7 +80,7 @@ def rebuilt(
         parts[i] = part
     right = {"lengths": tuple(map(len, parts)), "checks": tuple(map(container.checksum, parts))}
     index = msgspec.structs.replace(source.index, **{**right, **changes})
-    return packed(zstandard.compress(msgspec.msgpack.encode(index)), b"".join(parts))
+    return packed(zstandard.compress(indices.encoded(index)), b"".join(parts), indices.version_of(index))
 
 
 def with_group(source: tersor.Archive, **changes: Any) -> bytes:
@@ -139,7 +152,7 @@ def a_header_longer_than_the_file() -> bytes:
 def a_newer_version() -> bytes:
     """Written by a later tersor."""
     data = small().to_bytes()
-    start, *lengths = container.read_header(io.BytesIO(data), len(data))
+    start, *lengths, _ = container.read_header(io.BytesIO(data), len(data))
     return container.header(*lengths, version=container.VERSION + 1) + data[start:]
 
 
@@ -160,7 +173,7 @@ def an_index_of_zeros() -> bytes:
 @attack
 def an_index_without_a_size() -> bytes:
     """A frame that does not say how long its content is."""
-    body = msgspec.msgpack.encode(small().index)
+    body = indices.encoded(small().index)
     return packed(zstandard.ZstdCompressor(write_content_size=False).compress(body))
 
 
@@ -173,7 +186,7 @@ def an_index_nested_without_end() -> bytes:
 @attack
 def a_recipe_nested_without_end() -> bytes:
     """The same where anything is allowed."""
-    body = msgspec.msgpack.encode(msgspec.structs.replace(small().index, recipe={"deep": 1}))
+    body = indices.encoded(msgspec.structs.replace(small().index, recipe={"deep": 1}))
     return packed(zstandard.compress(body.replace(b"\xa4deep\x01", b"\xa4deep" + b"\x91" * 100_000 + b"\x01")))
 
 
@@ -312,6 +325,99 @@ add(
     ("kept_bytes_with_more_behind", lambda: kept_section(lambda d: d + b"\0")),
     ("padding_that_is_not_zero", lambda: rebuilt(small(), {len(INDEX.lengths) - 1: b"\1"})),
 )  # fmt: skip
+
+
+# -------------------- masks that say something else
+SURVIVORS = pruned().index.groups[0].survivors
+assert SURVIVORS is not None
+
+
+def with_survivors(*counts: int) -> bytes:
+    return with_group(pruned(), survivors=counts)
+
+
+def with_masks(change: Callable[[bytes], bytes]) -> bytes:
+    """The archive with its only section of masks changed: it stands last in its only chunk."""
+    i = section_count(pruned().index.groups[0], 1) - 1
+    return rebuilt(pruned(), {i: change(pruned().section(i))})
+
+
+def with_settings(at: int, value: int) -> bytes:
+    """The archive with one of the numbers of its masks' settings changed."""
+
+    def change(data: bytes) -> bytes:
+        length = int.from_bytes(data[:4], "little")
+        numbers = integers.unpack(data[8 : 8 + length], 14)
+        numbers[at] = value
+        settings = integers.pack(numbers)
+        return len(settings).to_bytes(4, "little") + data[4:8] + settings + data[8 + length :]
+
+    return with_masks(change)
+
+
+def with_effects(value: int) -> bytes:
+    """The archive with the first integer of its masks' effects changed."""
+
+    def change(data: bytes) -> bytes:
+        first, second = (int.from_bytes(data[at : at + 4], "little") for at in (0, 4))
+        old = data[8 + first : 8 + first + second]
+        count = next(n for n in range(1, 999) if _holds(old, n))
+        numbers = integers.unpack(old, count)
+        numbers[0] = value
+        new = integers.pack(numbers)
+        return data[:4] + len(new).to_bytes(4, "little") + data[8 : 8 + first] + new + data[8 + first + second :]
+
+    return with_masks(change)
+
+
+def _holds(data: bytes, count: int) -> bool:
+    try:
+        return integers.unpack(data, count).size == count
+    except ArchiveError:
+        return False
+
+
+add(
+    ("a_survivor_more", lambda: with_survivors(SURVIVORS[0] + 1, *SURVIVORS[1:])),
+    ("a_survivor_less", lambda: with_survivors(SURVIVORS[0] - 1, *SURVIVORS[1:])),
+    ("survivors_that_change_places", lambda: with_survivors(SURVIVORS[0] + 1, SURVIVORS[1] - 1, 0)),
+    ("a_survivor_of_nothing", lambda: with_survivors(*SURVIVORS[:2], 1)),
+    ("nothing_left_where_something_is", lambda: with_survivors(0, *SURVIVORS[1:])),
+    ("nothing_left_at_all", lambda: with_survivors(0, 0, 0)),
+    ("everything_left", lambda: with_survivors(432, 600, 400)),
+    ("more_survivors_than_elements", lambda: with_survivors(433, *SURVIVORS[1:])),
+    ("survivors_without_end", lambda: with_survivors(1 << 50, *SURVIVORS[1:])),
+    ("negative_survivors", lambda: with_survivors(-1, *SURVIVORS[1:])),
+    ("a_tensor_without_survivors_told", lambda: with_survivors(*SURVIVORS[:2])),
+    ("no_masks_where_there_are_some", lambda: with_group(pruned(), survivors=None)),
+    ("masks_where_there_are_none", lambda: with_group(small(), survivors=(200, 0))),
+    ("scales_of_rows_that_do_not_stand_in_rows", lambda: with_group(pruned(), scales=2)),
+    ("a_sparse_group_in_a_file_of_version_1", lambda: as_version(pruned(), 1)),
+    ("a_file_of_version_2_with_groups_of_version_1", lambda: as_version(small(), 2)),
+    ("no_mask", lambda: with_masks(lambda d: b"")),
+    ("a_mask_cut_short", lambda: with_masks(lambda d: d[:-4])),
+    ("a_mask_cut_in_its_head", lambda: with_masks(lambda d: d[:6])),
+    ("a_mask_a_word_long", lambda: with_masks(lambda d: d + b"\1\2\3\4")),
+    ("a_mask_of_noise", lambda: with_masks(lambda d: d[:8] + np.random.default_rng(0).bytes(200))),
+    ("settings_that_overrun", lambda: with_masks(lambda d: b"\xff\xff\xff\x7f" + d[4:])),
+    ("effects_that_overrun", lambda: with_masks(lambda d: d[:4] + b"\xff\xff\xff\x7f" + d[8:])),
+    ("blocks_of_no_length", lambda: with_settings(0, 0)),
+    ("blocks_that_do_not_fit", lambda: with_settings(0, 5)),
+    ("blocks_longer_than_allowed", lambda: with_settings(0, 54)),
+    ("blocks_along_inputs_that_a_matrix_lacks", lambda: with_settings(7, -4)),
+    ("a_base_out_of_range", lambda: with_settings(1, 61)),
+    ("a_unit_out_of_range", lambda: with_settings(2, 8)),
+    ("a_negative_unit", lambda: with_settings(2, -1)),
+    ("an_effect_out_of_range", lambda: with_effects(1 << 29)),
+    ("another_effect", lambda: with_effects(7)),
+)  # fmt: skip
+
+
+def as_version(source: tersor.Archive, version: int) -> bytes:
+    """The archive with another version in its header."""
+    data = source.to_bytes()
+    start, index_length, data_length, _ = container.read_header(io.BytesIO(data), len(data))
+    return container.header(index_length, data_length, version) + data[start:]
 
 
 def energies(means: list[int], mixes: list[int]) -> bytes:

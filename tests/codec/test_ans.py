@@ -93,3 +93,27 @@ def test_a_stream_longer_than_its_symbols_is_refused() -> None:
         ans.decode(data, [(100, table)], 12)
     with pytest.raises(ArchiveError):
         ans.decode(data, [(150, tables.frequencies([0], 12))], 12)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 120), st.booleans()), max_size=40), max_size=4), st.integers(8, 24))
+def test_symbols_with_tables_of_their_own_are_coded_as_if_each_were_a_part(
+    parts: list[list[tuple[int, bool]]], precision: int
+) -> None:
+    odds = np.arange(-60, 61)
+    table = tables.frequencies(np.stack([np.maximum(odds, 0), np.maximum(-odds, 0)], axis=1), precision)
+    which = [np.array([t for t, _ in part], dtype=np.int16) for part in parts]
+    bits = [np.array([b for _, b in part], dtype=np.bool_) for part in parts]
+    data = ans.encode_each(list(zip(bits, which, strict=True)), table, precision)
+    assert data == plain_encode([(np.array([b]), table[t]) for part in parts for t, b in part], precision)
+    decoder = ans.EachDecoder(data, table, precision)
+    assert [decoder.next(w).tolist() for w in which] == [b.tolist() for b in bits]
+    decoder.finish()
+
+
+def test_a_decoder_of_each_that_stops_early_is_refused() -> None:
+    table = tables.frequencies([[0, 0], [0, 9]], 20)
+    which = np.tile(np.array([0, 1], dtype=np.int16), 50)
+    decoder = ans.EachDecoder(ans.encode_each([(which > 0, which)], table, 20), table, 20)
+    decoder.next(which[:-1])
+    with pytest.raises(ArchiveError):
+        decoder.finish()

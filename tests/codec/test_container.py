@@ -19,15 +19,15 @@ from tersor.errors import ArchiveError
 lengths = st.integers(0, 3000)
 
 
-def read(data: bytes) -> tuple[int, int, int]:
+def read(data: bytes) -> tuple[int, int, int, int]:
     return container.read_header(io.BytesIO(data), len(data))
 
 
-@given(lengths, lengths)
-def test_lengths_come_back(index: int, data: int) -> None:
-    head = container.header(index, data)
+@given(lengths, lengths, st.integers(1, container.VERSION))
+def test_lengths_and_version_come_back(index: int, data: int, version: int) -> None:
+    head = container.header(index, data, version)
     assert len(head) % 8 == 0
-    assert read(head + bytes(index + data)) == (len(head), index, data)
+    assert read(head + bytes(index + data)) == (len(head), index, data, version)
 
 
 @given(lengths, lengths)
@@ -43,10 +43,10 @@ def test_an_archive_is_a_safetensors_file(tmp_path: Path) -> None:
     archive = tersor.compress(network(), tersor.Recipe(ratio=8))
     archive.save(tmp_path / "a.tersor")
     with safetensors.safe_open(tmp_path / "a.tersor", framework="np") as file:
-        assert file.metadata() == {"tersor": str(container.VERSION)}
+        assert file.metadata() == {"tersor": "1"}
         assert sorted(file.keys()) == ["data", "index"]
         parts = [file.get_tensor(name).tobytes() for name in ("index", "data")]
-    start, index_length, data_length = read(archive.to_bytes())
+    start, index_length, data_length, _ = read(archive.to_bytes())
     assert b"".join(parts) == archive.to_bytes()[start:]
     assert [len(p) for p in parts] == [index_length, data_length]
 
@@ -61,6 +61,14 @@ def test_every_wrong_byte_of_a_header_is_refused() -> None:
                 read(bytes(damaged))
 
 
+def test_a_version_told_wrongly_is_another_file_and_the_index_tells() -> None:
+    data = tersor.compress(network(), tersor.Recipe(ratio=8)).to_bytes()
+    start, index_length, data_length, version = read(data)
+    other = container.header(index_length, data_length, 3 - version) + data[start:]
+    with pytest.raises(ArchiveError, match="index"):
+        tersor.Archive(other)
+
+
 @pytest.mark.parametrize("change", [-50, -1, 1, 8])
 def test_a_file_of_another_size_is_refused(change: int) -> None:
     data = container.header(20, 30) + bytes(50)
@@ -68,7 +76,7 @@ def test_a_file_of_another_size_is_refused(change: int) -> None:
         read(data[:change] if change < 0 else data + bytes(change))
 
 
-@pytest.mark.parametrize("version", [2, 10, 999999999])
+@pytest.mark.parametrize("version", [container.VERSION + 1, 10, 999999999])
 def test_a_newer_version_says_what_to_do(version: int) -> None:
     with pytest.raises(ArchiveError, match="upgrade tersor"):
         read(container.header(20, 30, version) + bytes(50))
@@ -85,6 +93,8 @@ def test_a_newer_version_says_what_to_do(version: int) -> None:
         '{"__metadata__":{"tersor":"1"},"index":{"shape":[true]},"data":{"shape":[false]}}',
         '{"__metadata__":{"tersor":"²"},"index":{"shape":[0]},"data":{"shape":[0]}}',
         '{"__metadata__":{"tersor":["2"]},"index":{"shape":[0]},"data":{"shape":[0]}}',
+        '{"__metadata__":{"tersor":"0"},"index":{"shape":[0]},"data":{"shape":[0]}}',
+        '{"__metadata__":{"tersor":"02"},"index":{"shape":[0]},"data":{"shape":[0]}}',
     ],
 )  # fmt: skip
 def test_any_other_header_is_refused(text: str) -> None:

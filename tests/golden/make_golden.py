@@ -1,4 +1,4 @@
-"""Makes the golden files of the current format version: `python tests/golden/make_golden.py`.
+"""Makes the golden files of the newest format version: `python tests/golden/make_golden.py`.
 
 Run it once for a new version, never for an old one: a file of an old version stays as it was written.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,6 @@ import tersor
 from tersor.codec.container import VERSION
 
 HERE = Path(__file__).parent
-RECIPES = {
-    "lattice": tersor.Recipe(bpp=3),
-    "lattice-coarse": tersor.Recipe(bpp=1.6, effort="best", keep="bf16", scales="row"),
-    "additive": tersor.Recipe(bpp=4, scheme="3x16d4", effort="draft"),
-    "wide": tersor.Recipe(size=24_000),
-    "wide-codes": tersor.Recipe(size=30_000, scheme="2x64d6+lattice", effort="draft"),
-    "both": tersor.Recipe(bpp=4, scheme="2x16d3+lattice", effort="draft", scales="tensor"),
-}
 
 
 def checkpoint() -> dict[str, torch.Tensor]:
@@ -70,6 +62,72 @@ def wide() -> dict[str, torch.Tensor]:
     }
 
 
+def pruned() -> dict[str, torch.Tensor]:
+    """Masks of all kinds of blocks and effects, and none: dead channels, N of M, few ones, nothing or all left."""
+    random = np.random.Generator(np.random.Philox(99))
+
+    def values(*shape: int) -> np.ndarray:
+        return (random.integers(-1000, 1001, size=shape).astype(np.float32) / np.float32(1024)) ** 3
+
+    def thinned(array: np.ndarray, percent: int) -> np.ndarray:
+        return np.where(random.integers(0, 100, size=array.shape) < percent, array, np.float32(0))
+
+    conv = thinned(values(24, 16, 3, 3), 60)
+    conv[::3], conv[:, 5] = 0, 0
+    kernels = values(20, 24, 3, 3) * (random.integers(0, 3, size=(20, 24, 1, 1)) == 0)
+    inputs = values(16, 3, 3, 16)
+    inputs[..., ::2] *= random.integers(0, 2, size=(16, 3, 3, 8))
+    inputs[..., 1::2] *= inputs[..., ::2] == 0
+    matrix = values(60, 64).reshape(-1, 4)
+    np.put_along_axis(matrix, np.argsort(np.abs(matrix), axis=1)[:, :2], 0, axis=1)
+    tied = torch.from_numpy(thinned(values(50, 30), 20)).to(torch.bfloat16)
+    return {
+        "conv": torch.from_numpy(conv),
+        "kernels": torch.from_numpy(kernels.astype(np.float32)),
+        "inputs": torch.from_numpy(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))),
+        "matrix": torch.from_numpy(matrix.reshape(60, 64)),
+        "long": torch.from_numpy(thinned(values(5000), 3)).double(),
+        "experts": torch.from_numpy(thinned(values(3, 20, 12), 50)).half(),
+        "embedding": tied,
+        "head": tied,
+        "gone": torch.zeros(40, 30),
+        "dense": torch.from_numpy(values(30, 20) + np.float32(2)),
+        "steps": torch.tensor(3),
+    }
+
+
+def pruned_wide() -> dict[str, torch.Tensor]:
+    """Survivors in several rows and chunks."""
+    random = np.random.Generator(np.random.Philox(5))
+    state = {}
+    for name, rows in {"first": 300, "second": 290, "third": 40}.items():
+        values = 2 * random.integers(0, 2, size=(rows, 500)).astype(np.float32) - 1
+        values[:, random.integers(0, 500, size=300)] = 0
+        state[name] = torch.from_numpy(values)
+    return state
+
+
+Made = tuple[Callable[[], dict[str, torch.Tensor]], tersor.Recipe]
+RECIPES: dict[int, dict[str, Made]] = {
+    1: {
+        "lattice": (checkpoint, tersor.Recipe(bpp=3)),
+        "lattice-coarse": (checkpoint, tersor.Recipe(bpp=1.6, effort="best", keep="bf16", scales="row")),
+        "additive": (checkpoint, tersor.Recipe(bpp=4, scheme="3x16d4", effort="draft")),
+        "wide": (wide, tersor.Recipe(size=24_000)),
+        "wide-codes": (wide, tersor.Recipe(size=30_000, scheme="2x64d6+lattice", effort="draft")),
+        "both": (checkpoint, tersor.Recipe(bpp=4, scheme="2x16d3+lattice", effort="draft", scales="tensor")),
+    },
+    2: {
+        "masks": (pruned, tersor.Recipe(size=9_000, sparsity="keep")),
+        "symbols": (pruned, tersor.Recipe(size=3_000, sparsity="keep", scales="row")),
+        "codes": (pruned, tersor.Recipe(size=3_800, scheme="2x16d4", effort="draft")),
+        "both": (pruned, tersor.Recipe(size=8_000, scheme="2x16d3+lattice", effort="draft", scales="tensor")),
+        "wide": (pruned_wide, tersor.Recipe(size=30_000, scheme="1x4d2", effort="draft")),
+    },
+}
+"""What the files of each version were made from; the files of a version show what it was the first to hold."""
+
+
 def digests(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """SHA-256 of each tensor's type, shape and bytes."""
     out = {}
@@ -82,9 +140,11 @@ def digests(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
 
 def main() -> None:
     hashes = {}
-    for name, recipe in RECIPES.items():
+    for name, (state, recipe) in RECIPES[VERSION].items():
         path = HERE / f"v{VERSION}-{name}.tersor"
-        tersor.compress(wide() if name.startswith("wide") else checkpoint(), recipe).save(path, force=True)
+        archive = tersor.compress(state(), recipe)
+        assert archive.version == VERSION
+        archive.save(path, force=True)
         hashes[path.name] = digests(tersor.open(path).state_dict())
     (HERE / f"v{VERSION}.json").write_text(json.dumps(hashes, indent=1) + "\n")
 

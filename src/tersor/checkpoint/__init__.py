@@ -9,5 +9,6 @@ from __future__ import annotations
 from tersor.checkpoint.inventory import Checkpoint, Entry
 from tersor.checkpoint.readers import open_checkpoint
 from tersor.checkpoint.writer import save_safetensors
+from tersor.checkpoint.zeros import count_zeros
 
-__all__ = ["Checkpoint", "Entry", "open_checkpoint", "save_safetensors"]
+__all__ = ["Checkpoint", "Entry", "count_zeros", "open_checkpoint", "save_safetensors"]

@@ -24,8 +24,12 @@ END_MARK, END_BITS = 0xA53C, 16
 
 def model(table: NDArray[np.uint32], precision: int) -> constriction.stream.model.Categorical:
     """The library's model of one table [K], K >= 2, of frequencies that sum to 2**precision."""
-    scaled = (table.astype(np.int64) << (STREAM_BITS - precision)) - 1
-    return constriction.stream.model.Categorical(scaled.astype(np.float64), lazy=False, perfect=False)
+    return constriction.stream.model.Categorical(_scaled(table, precision), lazy=False, perfect=False)
+
+
+def _scaled(tables: NDArray[np.uint32], precision: int) -> NDArray[np.float64]:
+    """What the library is given for tables [..., K]."""
+    return ((tables.astype(np.int64) << (STREAM_BITS - precision)) - 1).astype(np.float64)
 
 
 def encode(parts: Iterable[tuple[NDArray[np.int32], NDArray[np.uint32]]], precision: int) -> bytes:
@@ -56,6 +60,44 @@ def decode(data: bytes, parts: Iterable[tuple[int, NDArray[np.uint32]]], precisi
     if not at_end(coder):
         raise ArchiveError("a coded stream does not end with its last symbol")
     return out
+
+
+def encode_each(
+    parts: Iterable[tuple[NDArray[np.bool_], NDArray[np.int16]]], tables: NDArray[np.uint32], precision: int
+) -> bytes:
+    """Code parts (symbols, which of the tables [T, K] each takes) into one stream; `EachDecoder` reads it."""
+    coder, family, scaled = new_coder(), _family(), _scaled(tables, precision)
+    for symbols, which in reversed(list(parts)):
+        coder.encode_reverse(symbols.astype(np.int32), family, scaled[which])
+    return coder.get_compressed().astype("<u4").tobytes()
+
+
+class EachDecoder:
+    """Reads a stream whose symbols have tables of their own, which may depend on the symbols before.
+
+    Args:
+        data: the stream.
+        tables: frequencies [T, K], K >= 2.
+        precision: their sum is 2**precision.
+    """
+
+    def __init__(self, data: bytes, tables: NDArray[np.uint32], precision: int) -> None:
+        self._coder = constriction.stream.stack.AnsCoder(words(data))
+        self._family, self._scaled = _family(), _scaled(tables, precision)
+
+    def next(self, which: NDArray[np.int16]) -> NDArray[np.int32]:
+        """The next symbols, from their tables."""
+        return np.asarray(self._coder.decode(self._family, self._scaled[which]))
+
+    def finish(self) -> None:
+        """Raises ArchiveError: symbols are left."""
+        if not at_end(self._coder):
+            raise ArchiveError("a coded stream does not end with its last symbol")
+
+
+def _family() -> constriction.stream.model.Categorical:
+    """The library's model whose table is given symbol by symbol."""
+    return constriction.stream.model.Categorical(lazy=False, perfect=False)
 
 
 def new_coder() -> constriction.stream.stack.AnsCoder:

@@ -14,11 +14,12 @@ from typing import BinaryIO
 
 from tersor.errors import ArchiveError
 
-VERSION = 1
+VERSION = 2
+"""The newest format version there is; files say the oldest that has all they need."""
 _MAX_HEADER = 4096
 
 
-def header(index_length: int, data_length: int, version: int = VERSION) -> bytes:
+def header(index_length: int, data_length: int, version: int = 1) -> bytes:
     """The safetensors header, length word included, for an index and data of these lengths."""
     end = index_length + data_length
     text = (
@@ -30,8 +31,8 @@ def header(index_length: int, data_length: int, version: int = VERSION) -> bytes
     return len(text).to_bytes(8, "little") + text.encode()
 
 
-def read_header(file: BinaryIO, size: int) -> tuple[int, int, int]:
-    """Start of the index, length of the index and length of the data, from a file of `size` bytes at its beginning.
+def read_header(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
+    """Start and length of the index, length of the data, format version, from a file of `size` bytes at its beginning.
 
     Raises:
         ArchiveError: not an archive, a newer version, truncated, or a header that is not the canonical one.
@@ -49,13 +50,15 @@ def read_header(file: BinaryIO, size: int) -> tuple[int, int, int]:
         lengths = [parsed[name]["shape"][0] for name in ("index", "data")]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ArchiveError("not a tersor archive") from error
-    if isinstance(version, str) and re.fullmatch(r"[0-9]{1,9}", version) and int(version) > VERSION:
+    number = int(version) if isinstance(version, str) and re.fullmatch(r"[0-9]{1,9}", version) else 0
+    if number > VERSION:
         raise ArchiveError(f"format version {version} is newer than this tersor reads ({VERSION}): upgrade tersor")
-    if not all(isinstance(n, int) and 0 <= n <= size for n in lengths) or word + text != header(*lengths):
+    known = number > 0 and all(isinstance(n, int) and 0 <= n <= size for n in lengths)
+    if not known or word + text != header(lengths[0], lengths[1], number):
         raise ArchiveError("the header is damaged")
     if size != 8 + length + sum(lengths):
         raise ArchiveError(f"the file has {size} bytes where its header says {8 + length + sum(lengths)}: cut short?")
-    return 8 + length, lengths[0], lengths[1]
+    return 8 + length, lengths[0], lengths[1], number
 
 
 def checksum(data: bytes) -> int:

@@ -143,13 +143,13 @@ class Planes:
 
 
 def plan_planes(shapes: list[Shape]) -> Planes:
-    """Cut tensors (none of them empty) into pieces, planes and chunks."""
+    """Cut tensors into pieces, planes and chunks; a tensor without rows is in none."""
     pieces: list[Piece] = []
     chunk_pieces, chunk_starts, chunk_planes, rows = [0], [0], [0], []
     filled = total = 0
     for t, shape in enumerate(shapes):
         per_row = shape.cols * shape.dim
-        height = max(1, PIECE // per_row)
+        height = max(1, PIECE // max(per_row, 1))
         for first in range(0, shape.rows, height):
             piece = Piece(t, first, min(first + height, shape.rows))
             pieces.append(piece)

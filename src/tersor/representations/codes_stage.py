@@ -60,11 +60,13 @@ class CodesStage:
         self.weights = None
         if weights is not None:
             self.weights = torch.from_numpy(np.concatenate([w.reshape(-1, dim) for w in weights]))
+        self._importance = self.weights
         self.classes = _classes(vectors, codebooks[1])
         counts = [v.shape[0] * v.shape[1] for v in vectors]
         self.table = torch.from_numpy(np.repeat(self.classes, counts).astype(np.int32))
         self.lam: float | None = None
         self.codes: torch.Tensor | None = None
+        self.renewed = False  # then codebooks follow the values, and are never trained from nothing again
 
     def reset(self) -> None:
         """Forget the codebooks of earlier lambdas."""
@@ -75,7 +77,7 @@ class CodesStage:
         from tersor.additive import alternate
 
         start, lam = self.codes, math.ldexp(lam, -2 * self.exponent)
-        if self.lam is None or abs(math.log2(lam / self.lam)) > _REFIT:
+        if self.lam is None or (not self.renewed and abs(math.log2(lam / self.lam)) > _REFIT):
             found = alternate.fit(
                 self.vectors, self.scheme, table=self.table, weights=self.weights, lam=lam, effort=self.effort,
                 seed=self.seed,
@@ -128,13 +130,44 @@ class CodesStage:
         table = len(classes).to_bytes(4, "little") + classes + integers.pack(np.diff(self.levels, axis=-1, prepend=0))
         return [integers.pack(self.entries), table]
 
+    def renew(self, vectors: list[NDArray[np.float32]], hold: list[NDArray[np.float32]] | None) -> None:
+        """Take other values for the same tensors, and fit the codebooks to them under the codes there are.
+
+        `hold` [rows, cols, 1] multiplies the importance of each vector, until the next call.
+        """
+        import torch
+
+        from tersor.additive.refit import refit
+
+        flat = np.concatenate([v.reshape(-1, self.scheme.vector_dim) for v in vectors])
+        self.vectors = torch.from_numpy(np.ldexp(flat, -self.exponent))
+        self.weights = self._importance
+        if hold is not None:
+            factor = torch.from_numpy(np.concatenate([h.reshape(-1) for h in hold]))
+            self.weights = factor if self._importance is None else factor[:, None] * self._importance
+        self.renewed = self.codes is not None
+        if self.codes is not None:
+            books = refit(self.vectors, self.codebooks, self.codes, self.weights)
+            self.codes = self._order_and_round(books.numpy(), self.codes.numpy())
+            self._retable(self.codes)
+
+    def decoded(self) -> list[NDArray[np.float32]]:
+        """What a reader will decode from the last codes, per tensor [rows, cols, dim]."""
+        from tersor.kernels.gather import decode
+
+        assert self.codes is not None
+        return self._split(np.ldexp(decode(self.codes, self.codebooks).numpy(), self.exponent))
+
     def residual(self) -> list[NDArray[np.float32]]:
         """What the codes leave of the vectors, per tensor [rows, cols, dim]."""
         from tersor.kernels.gather import decode
 
         assert self.codes is not None
-        left = np.ldexp((self.vectors - decode(self.codes, self.codebooks)).numpy(), self.exponent)
-        parts = np.split(left, np.cumsum([s.rows * s.cols for s in self.planes.shapes])[:-1])
+        return self._split(np.ldexp((self.vectors - decode(self.codes, self.codebooks)).numpy(), self.exponent))
+
+    def _split(self, flat: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Vectors [N, dim] as [rows, cols, dim] per tensor."""
+        parts = np.split(flat, np.cumsum([s.rows * s.cols for s in self.planes.shapes])[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, self.planes.shapes, strict=True)]
 
     def finish(self) -> tuple[tuple[float, ...], list[bytes], list[bytes]]:
@@ -215,7 +248,7 @@ def _classes(vectors: list[NDArray[np.float32]], size: int) -> NDArray[np.int64]
     """Table class of each tensor: tensors by root mean square, in as many classes as vectors can pay for."""
     count = sum(v.shape[0] * v.shape[1] for v in vectors)
     classes = max(1, min(MAX_CLASSES, len(vectors), count // (64 * size)))
-    rms = np.array([float(np.sqrt(np.square(v.astype(np.float64)).mean())) for v in vectors])
+    rms = np.array([math.sqrt(np.square(v.astype(np.float64)).sum() / max(v.size, 1)) for v in vectors])
     rank = np.empty(len(vectors), dtype=np.int64)
     rank[np.argsort(rms, kind="stable")] = np.arange(len(vectors))
     return rank * classes // len(vectors)

@@ -7,11 +7,41 @@ left as it is where that is shorter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import zstandard
 
+from tersor.checkpoint.header import ITEM_BYTES
 from tersor.errors import ArchiveError
 
+if TYPE_CHECKING:
+    import torch
+
 _LEVEL = 19
+
+POOLED = 1 << 20
+"""Kept tensors up to this many bytes share a section with the others of their type."""
+
+
+def raw(tensor: torch.Tensor) -> bytes:
+    """The bytes of a tensor's elements, in storage order."""
+    import torch
+
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def sections(tensors: Sequence[tuple[bytes, int, str]]) -> list[bytes]:
+    """Sections of tensors given as (bytes, position of the type in the format's list, type): small ones share."""
+    pools: dict[int, list[bytes]] = {}
+    large, names = [], {}
+    for data, kind, name in tensors:
+        names[kind] = name
+        if len(data) <= POOLED:
+            pools.setdefault(kind, []).append(data)
+        else:
+            large.append(pack(data, ITEM_BYTES[name]))
+    return [pack(b"".join(parts), ITEM_BYTES[names[kind]]) for kind, parts in sorted(pools.items())] + large
 
 
 def pack(data: bytes, itemsize: int) -> bytes:

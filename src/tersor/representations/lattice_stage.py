@@ -40,7 +40,7 @@ class LatticeStage:
     ) -> None:
         self.planes = planes
         self.basis = bases.fit(vectors) if vectors is not None else None
-        self.weight = weight
+        self.weight = self._importance = weight
         self.memory = memory
         self.values = np.zeros(0, dtype=np.float32)
         if vectors is not None:
@@ -70,6 +70,14 @@ class LatticeStage:
             self.calls += 1
         assert self.coded is not None
         return self.coded.bits / 8 + self._overhead(self.coded)
+
+    def follow(self) -> bool:
+        """The best symbols for renewed values, step and tables staying; False if these have no symbol for one."""
+        if self.coded is None or fit.token_count(self.values, self.coded.lattice.step) > self.coded.counts.shape[1]:
+            return False
+        symbols = fit.search(self.planes, self.values, self.coded.lattice, weight=self.weight)
+        self.coded = replace(self.coded, symbols=symbols)
+        return True
 
     def _lattice(self, step: float) -> fit.Lattice:
         if self.coded is None:
@@ -104,20 +112,65 @@ class LatticeStage:
         heads = self._heads(coded)
         table = tables.frequencies(contexts.unpack(heads[-1]), contexts.PRECISION)
         scan = lattice.scan(self.planes)
-        streams, shifts = [], _Shifts()
+        streams, record = [], self._record()
         for c in range(len(self.planes.chunk_starts) - 1):
-            part = slice(int(self.planes.chunk_starts[c]), int(self.planes.chunk_starts[c + 1]))
+            part = self._chunk(c)
             inside = slice(int(self.planes.chunk_planes[c]), int(self.planes.chunk_planes[c + 1]))
             planes = np.ascontiguousarray(scan.planes[inside])
             streams.append(kernels.encode(coded.symbols[part], planes, table, contexts.PRECISION, trellis))
-            shifts.add(self.values[part] / np.float32(lattice.step), self._levels(part))
-        record = LatticeRecord(lattice.step, lattice.memory, self.basis is not None, shifts.found())
         return (
             record,
             heads,
             streams,
             fit.plane_sums(self.planes, lambda part: self._squares(part, record)) * lattice.step**2,
         )
+
+    def renew(self, vectors: list[NDArray[np.float32]] | None, hold: list[NDArray[np.float32]] | None) -> None:
+        """Take other values (emptied; None where `values` are set before every call); basis and tables stay.
+
+        `hold` [rows, cols, 1] multiplies the importance of each vector, until the next call.
+        """
+        if vectors is not None:
+            self.values = self.planes.gather(self._coefficients(vectors))
+        self.weight = self._importance
+        if hold is not None:
+            factor = self.planes.gather(
+                np.broadcast_to(h, shape) for h, shape in zip(hold, self.planes.shapes, strict=True)
+            )
+            self.weight = factor if self._importance is None else factor * self._importance
+
+    def decoded(self) -> list[NDArray[np.float32]]:
+        """What a reader will decode from the last symbols, per tensor [rows, cols, dim]."""
+        record, out = self._record(), [np.empty(shape, dtype=np.float32) for shape in self.planes.shapes]
+        for c in range(len(self.planes.chunk_starts) - 1):
+            levels = self._levels(self._chunk(c))
+            for k, piece in enumerate(self.planes.chunk(c)):
+                values = dequantize(self.planes.part(levels, c, k), record, self.basis)
+                out[piece.tensor][piece.first : piece.last] = values
+        return out
+
+    def cost(self, step: float) -> float:
+        """What coding at a step costs in all: weighted squared error in steps, and bits at `fit.LAMBDA` each."""
+        size, record = self.at(step), self._record()
+
+        def weighted(part: slice) -> NDArray[np.float32]:
+            squares = self._squares(part, record)
+            return squares if self.weight is None else squares * self.weight[part]
+
+        return float(fit.plane_sums(self.planes, weighted).sum()) + 8 * fit.LAMBDA * size
+
+    def _record(self) -> LatticeRecord:
+        """The record of the last symbols, with the shifts that suit them."""
+        assert self.coded is not None
+        lattice, shifts = self.coded.lattice, _Shifts()
+        for c in range(len(self.planes.chunk_starts) - 1):
+            part = self._chunk(c)
+            shifts.add(self.values[part] / np.float32(lattice.step), self._levels(part))
+        return LatticeRecord(lattice.step, lattice.memory, self.basis is not None, shifts.found())
+
+    def _chunk(self, c: int) -> slice:
+        """Where the symbols of a chunk are."""
+        return slice(int(self.planes.chunk_starts[c]), int(self.planes.chunk_starts[c + 1]))
 
     def _levels(self, chunk: slice) -> NDArray[np.int32]:
         """Levels of the symbols of one chunk."""
@@ -197,7 +250,12 @@ class LatticeReader:
 
 def dequantize(levels: NDArray[np.int32], record: LatticeRecord, basis: NDArray[np.int8] | None) -> NDArray[np.float32]:
     """Values [..., dim] of levels [dim, ...]: shift towards the centre, times the step, times the basis."""
+    values = centred(levels, record) * np.float32(record.step / SHIFT_UNIT)
+    return np.moveaxis(values, 0, -1) if basis is None else bases.synthesise(values, basis)
+
+
+def centred(levels: NDArray[np.int32], record: LatticeRecord) -> NDArray[np.float32]:
+    """What levels stand for, in 128th steps: each shifted towards the centre of the values it codes."""
     shift = np.array([0, *record.shifts], dtype=np.int32)[np.minimum(np.abs(levels), 3)]
     fine = levels * np.int32(SHIFT_UNIT) - np.sign(levels) * shift  # levels stay below 2**24
-    values = fine.astype(np.float32) * np.float32(record.step / SHIFT_UNIT)
-    return np.moveaxis(values, 0, -1) if basis is None else bases.synthesise(values, basis)
+    return fine.astype(np.float32)

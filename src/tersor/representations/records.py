@@ -14,8 +14,8 @@ class LatticeRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
     shifts: tuple[int, int, int]
 
 
-class GroupRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Tensors that share codebooks and tables.
+class DenseRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A group as format version 1 has it: tensors that share codebooks and tables.
 
     `steps` holds the unit of each codebook's integers; `scales` is 0 none, 1 per tensor, 2 per row.
     """
@@ -27,3 +27,13 @@ class GroupRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
     steps: tuple[float, ...]
     scales: int
     lattice: LatticeRecord | None
+
+
+class GroupRecord(DenseRecord, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A group; `survivors` is None, or in a sparse group the number of elements of each tensor that are not zero."""
+
+    survivors: tuple[int, ...] | None
+
+    def dense(self) -> DenseRecord:
+        """The same in the words of version 1; not for sparse groups."""
+        return DenseRecord(*msgspec.structs.astuple(self)[:-1])

@@ -10,7 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from tersor.errors import ArchiveError
 
-_MANTISSAS = np.exp2(np.arange(16) / 16).astype(np.float32)
+STEPS = 16
+"""Levels per octave."""
+
+MANTISSAS = np.exp2(np.arange(STEPS) / STEPS).astype(np.float32)
+"""The scales of one octave, float32 [STEPS]."""
+
 MAX_LEVEL = 16 * 120
 
 
@@ -28,4 +33,9 @@ def scale_of(level: NDArray[np.int64]) -> NDArray[np.float32]:
     """
     if level.size and np.abs(level).max() > MAX_LEVEL:
         raise ArchiveError("a scale is out of range")
-    return np.ldexp(_MANTISSAS[level % 16], (level // 16).astype(np.int32)).astype(np.float32)
+    return np.ldexp(MANTISSAS[level % 16], (level // 16).astype(np.int32)).astype(np.float32)
+
+
+def broadcast(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A scale [1] of a tensor, or scales of its rows, as what its vectors [rows, cols, dim] are multiplied by."""
+    return scale.reshape(-1, 1, 1)

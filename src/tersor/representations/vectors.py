@@ -2,17 +2,18 @@
 
 A tensor stands as [rows, cols, dim]: a row is an output channel (the first dimension; all but the last for stacks of
 matrices), and along it lie `cols` vectors of `dim` values in storage order. Where `dim` does not divide a row, or a row
-is very long, the tensor is one run of vectors, padded with zeros at its end.
+is very long, the tensor is one run of vectors, padded with zeros at its end. What a mask leaves is a run too.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tersor.lattice.planes import Shape
+from tersor.lattice.planes import Planes, Shape, plan_planes
 
 MAX_KERNEL = 32
 _MAX_COLS = 1 << 16
@@ -25,25 +26,56 @@ def kernel_size(shape: tuple[int, ...]) -> int:
     return size if len(shape) > 2 and 1 < size <= MAX_KERNEL else 1
 
 
+def rows_of(shape: tuple[int, ...]) -> int:
+    """Output channels of a non-empty tensor: the first dimension, or all but the last for stacks of matrices."""
+    if len(shape) < 2:
+        return 1
+    matrix = len(shape) < 3 or math.prod(shape[2:]) == 1
+    return shape[0] if matrix or kernel_size(shape) > 1 else math.prod(shape[:-1])
+
+
 def arrange(shape: tuple[int, ...], dim: int) -> Shape:
     """How a non-empty tensor of this shape stands as vectors of `dim` values."""
     count = math.prod(shape)
-    matrix = len(shape) < 3 or math.prod(shape[2:]) == 1
-    rows = shape[0] if matrix or kernel_size(shape) > 1 else math.prod(shape[:-1])
-    length = count // rows
+    length = count // rows_of(shape)
     if len(shape) > 1 and length % dim == 0 and length // dim <= _MAX_COLS:
-        return Shape(rows, length // dim, dim)
+        return Shape(rows_of(shape), length // dim, dim)
     vectors = -(-count // dim)
     cols = min(vectors, _RUN_COLS)
     return Shape(-(-vectors // cols), cols, dim)
 
 
+def run(count: int, dim: int) -> Shape:
+    """How `count` survivors of a sparse tensor stand as vectors of `dim` values: in few long rows, none if none."""
+    vectors = -(-count // dim)
+    rows = -(-vectors // _MAX_COLS)
+    return Shape(rows, -(-vectors // max(rows, 1)), dim)
+
+
+def layout(shapes: Sequence[tuple[int, ...]], dim: int, survivors: Sequence[int] | None = None) -> Planes:
+    """The scan order of a group of tensors; of a sparse one, from the number of survivors in each.
+
+    A sparse tensor of which everything survives stands as any other does.
+    """
+    if survivors is None:
+        return plan_planes([arrange(shape, dim) for shape in shapes])
+    pairs = zip(shapes, survivors, strict=True)
+    return plan_planes([arrange(s, dim) if n == math.prod(s) else run(n, dim) for s, n in pairs])
+
+
 def cut(values: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
     """Vectors [rows, cols, dim] of a tensor, zeros at the end where they do not fit; a view where they do."""
-    shape = arrange(values.shape, dim)
-    flat = values.reshape(-1)
+    return _filled(values.reshape(-1), arrange(values.shape, dim))
+
+
+def cut_run(values: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """Vectors [rows, cols, dim] of the survivors [n] of a sparse tensor, zeros at the end where they do not fit."""
+    return _filled(values, run(values.size, dim))
+
+
+def _filled(flat: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
     if flat.size < shape.size:
-        flat = np.concatenate([flat, np.zeros(shape.size - flat.size, dtype=values.dtype)])
+        flat = np.concatenate([flat, np.zeros(shape.size - flat.size, dtype=flat.dtype)])
     return flat.reshape(shape)
 
 
