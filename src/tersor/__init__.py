@@ -10,17 +10,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Archive", "ArchiveError", "Recipe", "TersorError", "compress", "dry_run", "open"]
+__all__ = [
+    "Archive", "ArchiveError", "Recipe", "TersorError", "compress", "distill", "dry_run", "importance", "open",
+    "search", "tunable",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from tersor.api import compress, dry_run, open
     from tersor.archive import Archive
     from tersor.errors import ArchiveError, TersorError
     from tersor.recipe import Recipe
+    from tersor.search.bisect import search
+    from tersor.tune.distill import distill
+    from tersor.tune.importance import importance
+    from tersor.tune.tunable import tunable
 
 _HOME = {
     "Archive": "archive", "ArchiveError": "errors", "Recipe": "recipe", "TersorError": "errors",
-    "compress": "api", "dry_run": "api", "open": "api",
+    "compress": "api", "distill": "tune.distill", "dry_run": "api", "importance": "tune.importance", "open": "api",
+    "search": "search.bisect", "tunable": "tune.tunable",
 }  # fmt: skip
 
 

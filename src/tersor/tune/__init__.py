@@ -1,0 +1,1 @@
+"""Tuning: networks whose parameters are codebooks, scales and kept tensors."""
