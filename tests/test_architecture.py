@@ -8,15 +8,16 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "tersor"
 LAYERS = (
     ("errors",),
-    ("files", "kernels"),
+    ("files", "kernels", "loader"),
     ("checkpoint", "codec"),
     ("additive", "lattice"),
     ("representations",),
     ("recipe", "index"),
     ("plan",),
-    ("archive",),
+    ("archive", "assemble"),
     ("encode",),
-    ("api", "usage"),
+    ("api", "usage", "tune"),
+    ("search",),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -1,0 +1,50 @@
+"""`tersor decompress`, `inspect` and `verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from calls import run
+from safetensors.torch import load_file
+
+import tersor
+from networks import network
+
+
+def test_the_whole_way(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small, back = tmp_path / "net.tersor", tmp_path / "back.safetensors"
+    assert run("compress", checkpoint, small, "--ratio", 4) == 0
+    out = capsys.readouterr()
+    assert f"{small.stat().st_size:,} B" in out.out and "coded" in out.out and "kept" in out.out
+    assert out.err == "", "quiet when not a terminal"
+    assert run("verify", small) == 0 and "all good" in capsys.readouterr().out
+    assert run("decompress", small, back) == 0
+    original, restored = network(), load_file(back)
+    assert list(restored) == list(restored | original)
+    archive = tersor.open(small).state_dict()
+    assert all(torch.equal(restored[name], archive[name]) for name in original)
+    assert run("inspect", small) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in original) and "bits per weight" in text and "one-dimensional" in text
+
+
+def test_inspect_accounts_for_the_bytes(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = tmp_path / "net.tersor"
+    assert run("compress", checkpoint, small, "--bpp", 6) == 0
+    capsys.readouterr()
+    run("inspect", small, "--json")
+    found = json.loads(capsys.readouterr().out)
+    coded = sum(t["bytes"] for t in found["tensors"] if "bytes" in t)
+    archive = tersor.open(small)
+    streams = 0
+    for g, record in enumerate(archive.index.groups):
+        reader = archive.group(g)
+        streams += sum(len(s) for c in range(reader.chunks) for s in reader.chunk_streams(c))
+        assert record.lattice is not None
+    chunks = sum(archive.group(g).chunks for g in range(len(archive.index.groups)))
+    assert abs(streams - coded) <= 8 * chunks + 0.01 * streams
+    assert found["size"] == small.stat().st_size
+    assert found["bits_per_parameter"] == pytest.approx(8 * found["size"] / found["parameters"], abs=1e-3)
