@@ -17,6 +17,9 @@ BENCHMARKS = {
     "speed": "whole encode and decode against NNCodec",
     "memory": "peak memory of one encode of a 100 MB checkpoint",
     "accuracy": "score of labelled networks after coding, no tuning",
+    "tuning": "accuracy after coding and tuning, against rivals trained alike, at equal bytes",
+    "step": "time of a tuning step against the same step on the dense network",
+    "sharing": "which layers use the same codewords, against random assignment",
     "results": "only write docs/results.md from the stored JSON files",
 }
 
@@ -34,6 +37,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options]:
     parser.add_argument("names", nargs="*", metavar="name", help="benchmarks to run")
     parser.add_argument("--checkpoints", nargs="+", metavar="NAME", help="only these checkpoints; others keep results")
     parser.add_argument("--coders", nargs="+", choices=CODERS, help="rate_distortion only: others keep results")
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help="tuning only: like lattice@27; others keep results")
     parser.add_argument("--quick", action="store_true", help="few points and repeats: to see that everything runs")
     given = parser.parse_args(arguments)
     for name in given.names:
@@ -42,7 +46,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options]:
     coders = tuple(given.coders or CODERS)
     names = [name for name in BENCHMARKS if name in (given.names or BENCHMARKS)]
     checkpoints = () if set(names) <= WITHOUT_DATA else weights.select(given.checkpoints)
-    return names, Options(checkpoints, coders, given.quick)
+    return names, Options(checkpoints, coders, given.quick, tuple(given.cases or ()))
 
 
 def main() -> None:

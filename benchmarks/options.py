@@ -12,8 +12,10 @@ CODERS = (*PEERS, "tersor")
 
 @dataclass(frozen=True)
 class Options:
-    """`checkpoints`: names to run on; `coders`: whom to run in `rate_distortion`; `quick`: few points and repeats."""
+    """`checkpoints`: names to run on; `coders`: whom to run in `rate_distortion`; `quick`: few points and
+    repeats; `cases`: of the tuning benchmark, all planned ones if empty."""
 
     checkpoints: tuple[str, ...]
     coders: tuple[str, ...] = CODERS
     quick: bool = False
+    cases: tuple[str, ...] = ()

@@ -1,0 +1,40 @@
+"""The seed paper's claims, each as a small table of results of the tuning benchmark on one network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.claims import CLAIMS
+from benchmarks.tuned_figures import MAIN
+from benchmarks.tuned_tables import COMMAND, find
+
+Results = dict[str, Any]
+
+
+def sections(results: Results) -> list[str]:
+    """A title and a table for each claim of which anything was measured."""
+    out = []
+    for title, cases in CLAIMS.items():
+        rows = [(case, find(results.get(MAIN, {"cases": {}}), case)) for case in cases]
+        measured = [(case, row) for case, row in rows if row is not None]
+        if measured:
+            out += [f"### {title}", table(measured)]
+    return out
+
+
+def table(rows: Sequence[tuple[str, Results]]) -> str:
+    """Bytes, score and loss of some cases."""
+    lines = [f"`{COMMAND} --checkpoints {MAIN} --cases {' '.join(case for case, _ in rows)}`", ""]
+    lines += [
+        "| case | file, bytes | ratio | coded | tuned | lost | divergence | steps |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case, row in rows:
+        coded = "" if row["coded"] is None else f"{row['coded']:.2f}"
+        lost = f"{row['lost']:+.2f} ({row['lost_low']:+.2f} to {row['lost_high']:+.2f})"
+        size = f"{row['bytes']:,} | {row['ratio']:.2f}x"
+        lines.append(
+            f"| `{case}` | {size} | {coded} | {row['score']:.2f} | {lost} | {row['divergence']:.4f} | {row['steps']} |"
+        )
+    return "\n".join(lines)
