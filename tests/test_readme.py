@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,15 +32,49 @@ def test_python_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(snippet.strip().splitlines()) <= 10
 
 
+NETS = """
+import torch
+from torch import nn
+from networks import network
+
+def model():
+    net = nn.Sequential(nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 64))
+    state = network(width=64)
+    net.load_state_dict({
+        "0.weight": state["fc.weight"], "0.bias": state["fc.bias"],
+        "2.weight": state["point.weight"][:64, :, 0, 0], "2.bias": state["norm.weight"],
+    })
+    return net.eval()
+
+def batches():
+    g = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        yield torch.randn(16, 256, generator=g)
+
+def accuracy(net):
+    with torch.no_grad():
+        right = [net(x).argmax(-1) == model()(x).argmax(-1) for x in batches()]
+    return 100 * torch.cat(right).float().mean().item()
+"""
+
+
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    sys.modules.pop("nets", None)
+    (tmp_path / "nets.py").write_text(NETS)
     save_file(network(width=64), "model.safetensors")
     commands = [shlex.split(line, comments=True) for line in README.splitlines() if line.startswith("tersor ")]
-    assert [c[1] for c in commands] == ["compress", "inspect", "verify", "decompress"]
+    named = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    assert {c[1] for c in commands} == set(named or ()), "the README shows every command"
     for command in commands:
         main(command[1:])
-    assert capsys.readouterr().out
-    assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.tersor", "plain.safetensors"}
+        assert capsys.readouterr().out
+    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {
+        "model.safetensors", "model.tersor", "plain.safetensors", "nets.py", "weights.safetensors", "sharp.tersor",
+        "tuned.tersor", "best.tersor", "best.tersor.search.json", "best.tersor.search.svg",
+    }  # fmt: skip
+    sys.modules.pop("nets", None)
 
 
 def test_nothing_is_left_to_fill_in() -> None:
