@@ -20,7 +20,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         f"lattice:steps={s}{i}@27" for s in (0, 100) for i in ("", ",importance=fisher", ",importance=activation")
     ),
     "On a pruned network against the dense one": (
-        "lattice@16", "lattice:prune=0.6@16", "lattice@27", "lattice:prune=0.6@27",
+        "lattice@16", "lattice:prune=0.6,steps=100@16", "lattice@27", "lattice:prune=0.6,steps=100@27",
     ),
 }  # fmt: skip
 """By the title of the table."""

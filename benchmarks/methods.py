@@ -48,7 +48,7 @@ def lattice(task: Task, net: nn.Module, ratio: float, steps: int, settings: Sett
     """tersor: compress, then tune what the codes are decoded with, and the codes themselves unless `moving=no`."""
     moving = settings.pop("moving", "yes") == "yes" and steps > 0
     if "prune" in settings:
-        net = pruned(task, net, float(settings.pop("prune")), task.steps)
+        net = pruned(task, net, float(settings.pop("prune")), steps)
     kind = settings.pop("importance", "")
     training: dict[str, Any] = {}
     for name, convert in (("share", float), ("every", int), ("lr", float), ("temperature", float)):

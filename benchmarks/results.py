@@ -27,8 +27,10 @@ ignores dependence between weights, so a coder that uses it may pass the bound."
 TUNING = """\
 Every file starts from the same public weights; all methods train by the same loop (`tersor.distill`: divergence from
 the original network, no labels, Adam, cosine) for the same steps on the same inputs, and are judged on all test items
-as read back from the file. `lost` is in points, paired item by item, with a bootstrap interval; the language model's
-points are 100 over its perplexity. One seed each unless a case ends in `#seed`."""
+as read back from the file, kept tensors as bfloat16. A pruned network has pruned and learnt for as many steps as it is
+then tuned. `lost` is in points, paired item by item, with a bootstrap interval; the language model's
+points are 100 over its perplexity. One seed each unless a case ends in `#seed`. `divergence` is that
+of the answers from the original's on held-out inputs, in nats."""
 
 
 def run(options: Options) -> None:

@@ -55,6 +55,17 @@ def smallest(state: State, error: float, largest: int) -> tersor.Archive:
     return best
 
 
+def masks(archive: tersor.Archive, state: State) -> str:
+    """What the masks take, and would with one probability per tensor; nothing where there are none."""
+    weights, bits, plain = 0, 0.0, 0.0
+    for t in describe(archive)["tensors"]:
+        if t.get("mask_bits_per_weight") is not None:
+            count, ones = state[t["name"]].numel(), int(state[t["name"]].count_nonzero())
+            weights, bits = weights + count, bits + t["mask_bits_per_weight"] * count
+            plain += sum(-n * math.log2(n / count) for n in (ones, count - ones) if n)
+    return f"masks of {bits / weights:.3f} bits, {plain / weights:.3f} without structure" if weights else ""
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("source", help="a .safetensors checkpoint")
@@ -68,8 +79,7 @@ def main() -> None:
             error, found = decibels(dense, state), dense.state_dict()
             lost = sum(int(((found[n] != 0) & (t == 0)).sum()) for n, t in state.items())
             sparse = smallest(state, error, dense.size)
-            masks = [t["mask_bits_per_weight"] for t in describe(sparse)["tensors"] if "zeros" in t]
-            how = "zeros among the symbols" if all(m is None for m in masks) else "masks"
+            how = masks(sparse, state) or "zeros among the symbols"
             print(
                 f"{error:.2f} dB: {what} {dense.size:,} B, {lost:,} zeros lost; kept {sparse.size:,} B ({how}), "
                 f"{1 - sparse.size / dense.size:+.1%} smaller"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,7 @@ def _tuning(
             **tuning_keywords(options),
         )
         if result.stopped:
-            note(result.stopped)
+            print(f"tersor: {result.stopped}", file=sys.stderr)
         return net.freeze()
 
     return tune

@@ -108,9 +108,12 @@ def _run(options: argparse.Namespace) -> None:
         scores = "" if result.score is None or before is None else f", score {before:.6g} -> {result.score:.6g}"
         held = "" if result.held_out is None else f", held out {result.held_out:.4g}"
         print(f"{options.out}: {archive.size:,} B -> {size:,} B, loss {result.loss:.4g}{held}{scores}")
+        target = archive.recipe.budget(*archive.given)
+        if size > max(target, archive.size):
+            print(f"{size - target:,} B over the recipe's {target:,} B: kept tensors hold more than before tuning")
     if result.failed:
         raise TersorError(f"{result.stopped}; it is in {options.out}")
-    if result.stopped and not options.json:
+    if result.stopped:
         print(result.stopped)
 
 

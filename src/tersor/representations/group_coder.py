@@ -53,18 +53,21 @@ class GroupCoder:
         for t, read in enumerate(self.tensors):
             v = self._cut(t, read())
             given = None if importance is None else importance[t]
-            w = np.ones(v.shape, np.float32) if given is None else self._cut(t, given)
+            w = None
+            if weighs:
+                w = np.ones(v.shape, np.float32) if given is None else self._cut(t, given)
             if importance is not None or spec.scales != "none":
                 alive = v if self.masks is None else self.masks.alive(t, v)
                 unit = measures.units(alive, self._scales)
-                if importance is not None:
+                mean = np.ones(1)
+                if importance is not None and w is not None:
                     mean = measures.root_mean(w if self.masks is None else self.masks.alive(t, w), unit)
-                level = scales.level_of(unit if importance is None else unit / mean)
+                level = scales.level_of(unit / mean)
                 self.scale_levels.append(level)
                 s = scales.scale_of(level)
                 v = v / scales.broadcast(s)
-                w = w * scales.broadcast(np.square(s / unit).astype(np.float32))
-            if weights is not None:
+                w = None if w is None else w * scales.broadcast(np.square(s / unit).astype(np.float32))
+            if weights is not None and w is not None:
                 weights.append(w if self.masks is None else self.masks.held(t, w))
             cut.append(v)
         self.planes = spec.planes(None if self.masks is None else self.masks.survivors)

@@ -81,7 +81,10 @@ def _restore(state: dict[str, Any], run: Run) -> None:
         tunable.settle_as(Archive(bytes(state["archive"].cpu().numpy())))
         run.optimizer = run.new_optimizer()
     run.net.load_state_dict(state["net"])
+    rates = [group["initial_lr"] for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(state["optimizer"])
+    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+        group["initial_lr"] = rate  # as asked for now: who resumes after a breakdown may ask for less
     run.mixed.scaler.load_state_dict(state["scaler"])
     for name in _KEPT:
         setattr(run, name, state[name])

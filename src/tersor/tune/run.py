@@ -111,6 +111,9 @@ class Run:
         while self.step < self.settings.steps and not self.stopped:
             batch = next(batches)
             if self.tunable is not None and self.tunable.moving and self.step >= self.settling:
+                if not self.sound():
+                    self.break_down(self.step)
+                    return
                 self.tunable.settle()
                 self.optimizer = self.new_optimizer()
                 self.keep(self.standing())
@@ -236,17 +239,17 @@ class Run:
         """Re-estimate batch-norm statistics, unless those from training do better (held out, or on some batches)."""
         if not count or self.failed or not norms.has_statistics(self.net):
             return
+        before = copy.deepcopy(self.net.state_dict())
         try:
-            judges = (
-                self.settings.held_out
-                if self.settings.held_out is not None
-                else list(itertools.islice(once(self.data), _JUDGES))
-            )
-            before, loss = copy.deepcopy(self.net.state_dict()), self.mean_loss(judges)
+            judges = self.settings.held_out
+            if judges is None:
+                judges = list(itertools.islice(once(self.data), _JUDGES))
+            loss = self.mean_loss(judges)
             norms.reestimate(self.net, itertools.islice(once(self.data), count), labelled=self.settings.labelled)
+            better = self.mean_loss(judges) <= loss
         except TersorError:  # data that could be gone through only once: the statistics from training stay
-            return
-        if not self.mean_loss(judges) <= loss:
+            better = False
+        if not better:
             self.net.load_state_dict(before)
 
     def restore(self) -> None:

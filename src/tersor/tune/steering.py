@@ -13,7 +13,7 @@ from tersor.encode import ROUNDS, importance_of
 from tersor.errors import TargetError, TersorError
 from tersor.recipe import Recipe
 from tersor.representations.control import NEAR, Unreachable, meet
-from tersor.representations.group import SCALES, GroupSpec
+from tersor.representations.group import GroupSpec
 from tersor.tune.moving import MovingGroup
 from tersor.tune.rewrite import NO_ERROR, kept_sections
 
@@ -160,7 +160,7 @@ def _spec(archive: Archive, g: int, recipe: Recipe) -> GroupSpec:
     codebooks = (record.num_codebooks, record.codebook_size) if record.num_codebooks else None
     return GroupSpec(
         record.tensors, tuple(archive.index.shapes[i] for i in record.tensors), record.dim, codebooks,
-        record.lattice is not None, SCALES[record.scales], recipe.effort, recipe.seed, record.survivors is not None,
+        record.lattice is not None, recipe.scales, recipe.effort, recipe.seed, record.survivors is not None,
     )  # fmt: skip
 
 

@@ -261,7 +261,8 @@ class Tunable(nn.Module):
     def freeze(self) -> Archive:
         """An archive of what the network is now, of the same size give or take a few bytes: codes are untouched.
 
-        Codes that still move are settled first.
+        Codes that still move are settled first. Kept tensors that compressed well because they were constant (biases
+        of zero, say) take their full bytes once they have learnt.
 
         Raises:
             TersorError: a parameter is NaN or infinite.
