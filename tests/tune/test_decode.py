@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from unittest import mock
 
@@ -37,6 +38,7 @@ def state(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     return {name: value.to(dtype) for name, value in out.items()}
 
 
+@functools.cache
 def archive_of(scheme: str, kind: str, dtype: torch.dtype = torch.float32) -> Archive:
     recipe = tersor.Recipe(ratio=5, effort="draft", min_size=32, scheme=scheme, scales=kind)  # type: ignore[arg-type]
     return tersor.compress(state(dtype), recipe)
@@ -68,7 +70,7 @@ def wander(groups: list[CodedGroup], far: float, seed: int = 0) -> None:
 @kinds
 def test_forward_is_what_a_reader_decodes_bit_for_bit(scheme: str, kind: str) -> None:
     with mock.patch.object(planes, "PIECE", 200), mock.patch.object(planes, "CHUNK", 900):
-        archive = archive_of(scheme, kind)
+        archive = archive_of.__wrapped__(scheme, kind)
         groups = groups_of(archive)
         check_bits(archive, groups)
         assert any(archive.group(g).chunks > 1 for g in range(len(groups)))

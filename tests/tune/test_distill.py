@@ -121,7 +121,9 @@ def test_clipping_holds_steps_short() -> None:
             net, model, DATA, steps=1, lr=1.0, clip=clip, loss=lambda a, b, _: 1e4 * squares(a, b, _),
             optimizer=lambda groups: torch.optim.SGD([p for g in groups for p in g["params"]], lr=1.0),
         )  # fmt: skip
-        lengths[clip] = math.sqrt(sum(float((p - before[n]).square().sum()) for n, p in net.named_parameters()))
+        lengths[clip] = math.sqrt(
+            sum(float((p.detach() - before[n]).square().sum()) for n, p in net.named_parameters())
+        )
     assert lengths[1e-3] < 1.01e-3 < lengths[None]
 
 

@@ -177,8 +177,10 @@ def test_after_loading_all_codes_are_chosen_anew(stage: str) -> None:
 def test_a_latent_that_is_no_number_is_told_of() -> None:
     net, _, _ = pair(moving=True)
     parameter = next(p for name, p in net.named_parameters() if "latents" in name)
-    parameter.data[0, 0] = float("nan")
-    assert "NaN or infinite; lower the learning rate" in refusal(net.choose)
+    for value in (float("nan"), float("inf"), 1e30):
+        parameter.data[0, 0] = value
+        for call in (net.choose, net.settle, net.freeze):
+            assert "NaN, infinite or absurdly large; lower the learning rate" in refusal(call)
 
 
 def test_the_latents_start_at_the_original_and_end_as_parameters_of_the_file() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import pytest
@@ -45,9 +46,13 @@ def pruned(share: float = 0.6) -> nn.Sequential:
 
 
 def made(case: str, moving: bool = False) -> tuple[Tunable, nn.Sequential, Archive]:
-    model = pruned()
-    archive = compressed(model, **CASES[case])
+    model, archive = pruned(), _archive(case)
     return tersor.tunable(model, archive, moving=moving), model, archive
+
+
+@functools.cache
+def _archive(case: str) -> Archive:
+    return compressed(pruned(), **CASES[case])
 
 
 def lost_zeros(values: dict[str, torch.Tensor], model: nn.Module) -> list[str]:

@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 from torch import nn
-from tunables import MODELS, compressed, convs, pair, refusal, settled, train
+from tunables import MODELS, compressed, convs, noise, pair, refusal, settled, train
 
 import tersor
 from tersor.archive import Archive
 from tersor.errors import TargetError
+from tersor.tune import steering as steerings
 from tersor.tune.steering import Steering
 from tersor.tune.tunable import Tunable
 
@@ -73,6 +74,18 @@ def test_kept_tensors_may_grow_a_little_after_settling() -> None:
     assert net.freeze().size <= limit(archive)
 
 
+def test_kept_tensors_that_outgrow_the_file_are_told_of() -> None:
+    """Constant ones take next to nothing; what training makes of them may take more than there is."""
+    model = settled(nn.Sequential(nn.Linear(12, 400), nn.LayerNorm(400)))
+    nn.init.ones_(model[1].weight)  # type: ignore[index, arg-type]
+    archive = compressed(model, ratio=6)
+    net = tersor.tunable(model, archive, moving=True)
+    net.network[1].weight.data.copy_(noise(400))  # type: ignore[index, union-attr]
+    assert "kept tensors take" in refusal(net.settle)
+    net.network[1].weight.data.fill_(0.5)  # type: ignore[index, union-attr]
+    assert net.freeze().size <= limit(archive), "the network is as sound as before"
+
+
 def test_the_step_does_not_leap() -> None:
     net, _, _ = pair("convs", moving=True)
     assert net.steering is not None
@@ -88,6 +101,24 @@ def test_weights_that_no_step_can_hold_are_told_of() -> None:
     steering.budget = archive_rest(steering) + 20
     with pytest.raises(TargetError, match="give the model that it was made of"):
         steering.begin()
+
+
+@pytest.mark.parametrize("recipe", [{"scheme": "2x8d4"}, {"scheme": "2x16d4", "scales": "tensor"}])
+def test_a_target_that_codebooks_never_meet_does_no_harm(
+    recipe: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number is fixed, and the step ends at its bounds, however long training takes."""
+    monkeypatch.setattr(steerings, "REFRESH", 1)
+    monkeypatch.setattr(steerings, "_MOST", 40.0)
+    monkeypatch.setattr(steerings, "_DAMPING", 40.0)
+    net, _, archive = pair(moving=True, **recipe)
+    assert net.steering is not None
+    net.steering.budget *= 3
+    for _ in range(60):
+        net.choose()
+    assert net.steering.sound() and net.steering.step > 0
+    net.steering.budget = archive.size
+    assert net.freeze().size <= limit(archive)
 
 
 def archive_rest(steering: Steering) -> int:

@@ -101,6 +101,26 @@ def test_autocast_rounds_the_network_and_not_the_codebooks(dtype: torch.dtype, m
     assert_close(found, wanted, rel=0.05)
 
 
+@both
+def test_a_scaler_skips_steps_that_overflow(moving: bool) -> None:
+    net, _, _ = pair(moving=moving)
+    optimizer = torch.optim.Adam(net.parameter_groups(1e-2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    changed = []
+    for _ in range(50):
+        before = {name: p.detach().clone() for name, p in net.named_parameters()}
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.float16):
+            loss = loss_of(net)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        changed.append(any(not torch.equal(p, before[name]) for name, p in net.named_parameters()))
+    assert not any(changed[:3]) and changed[-1], "until the scale has come down"
+    assert changed == sorted(changed) and 2**10 < scaler.get_scale() < 2**40
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
 # ---------------------------------------------------------------------- compile
 class Masked(nn.Module):
     """A layer, statistics, and functional use of a weight."""
@@ -130,10 +150,12 @@ def step(net: nn.Module) -> dict[str, torch.Tensor]:
     return gradients(inner)
 
 
-@both
 @pytest.mark.parametrize(
-    ("backend", "recipe"),
-    [("eager", {"ratio": 1.8}), ("aot_eager", {"ratio": 1.4, "scheme": "2x8d9+lattice", "scales": "row"})],
+    ("backend", "recipe", "moving"),
+    [
+        ("eager", {"ratio": 1.8}, True),
+        ("aot_eager", {"ratio": 1.4, "scheme": "2x8d9+lattice", "scales": "row"}, False),
+    ],
 )
 def test_compiled_it_is_one_graph_and_the_same(backend: str, recipe: dict[str, Any], moving: bool) -> None:
     torch._dynamo.reset()
@@ -258,6 +280,20 @@ def test_a_state_dict_brings_a_fresh_network_to_the_same_point(scheme: str, movi
         torch.testing.assert_close(output(fresh, inputs), output(net, inputs), rtol=0.1, atol=0.1)
     else:
         assert fresh.freeze().to_bytes() == net.freeze().to_bytes()
+
+
+def test_a_state_dict_belongs_to_its_codes() -> None:
+    """Of two archives with everything but the codes alike, as before and after codes moved."""
+    net, model, _ = pair(moving=True)
+    train(net, X, lr=0.1)
+    net.settle()
+    state = net.state_dict()
+    with pytest.raises(RuntimeError, match="of other codes"):
+        tersor.tunable(model, compressed(model, size=net.archive.size, ratio=None)).load_state_dict(state)
+    again = tersor.tunable(model, net.archive)
+    train(net, X)
+    again.load_state_dict(net.state_dict())
+    assert again.freeze().to_bytes() == net.freeze().to_bytes()
 
 
 def test_functional_calls_and_averages_of_weights() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -150,8 +151,13 @@ def compressed(model: nn.Module, **recipe: Any) -> Archive:
 def pair(name: str = "mlp", *, moving: bool = False, **recipe: Any) -> tuple[Tunable, nn.Module, Archive]:
     """A tunable network, the original, and the archive."""
     model = settled(MODELS[name][0]())
-    archive = compressed(model, **recipe)
+    archive = _archive(name, tuple(recipe.items()))
     return tersor.tunable(model, archive, moving=moving), model, archive
+
+
+@functools.cache
+def _archive(name: str, recipe: tuple[tuple[str, Any], ...]) -> Archive:
+    return compressed(settled(MODELS[name][0]()), **dict(recipe))
 
 
 def loaded(model: nn.Module, archive: Archive) -> nn.Module:

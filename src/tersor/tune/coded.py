@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from typing import Any
+
 import numpy as np
 import torch
 from msgspec.structs import replace
@@ -20,6 +23,8 @@ from tersor.tune import decode
 class CodedGroup(nn.Module):
     """Tensors of one group, decoded from parameters that they share.
 
+    Its state dict holds the parameters and a checksum of the codes, which stay in the archive.
+
     Attributes:
         codebooks: Parameter [M, K, d], in the weights' own unit; None without codes.
         basis: Parameter [D, D]; None without one.
@@ -36,6 +41,7 @@ class CodedGroup(nn.Module):
     _points: torch.Tensor
     _table: torch.Tensor
     _owner: torch.Tensor
+    _which: torch.Tensor
 
     def __init__(self, reader: GroupReader) -> None:
         super().__init__()
@@ -61,11 +67,22 @@ class CodedGroup(nn.Module):
         self._survivors = [f"_survivors{t}" for t in range(len(masks))]
         for name, mask in zip(self._survivors, masks, strict=True):
             self._constant(name, np.flatnonzero(mask))
+        seen = zlib.crc32(b"" if codes is None else codes.tobytes())
+        self.register_buffer("_which", torch.tensor(zlib.crc32(b"" if points is None else points.tobytes(), seen)))
 
     def _constant(self, name: str, value: NDArray[np.generic] | None) -> None:
         """A tensor that moves with the module but is no part of its state dict."""
         assert value is not None
         self.register_buffer(name, torch.from_numpy(np.array(value)), persistent=False)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str],
+        unexpected: list[str], errors: list[str],
+    ) -> None:  # fmt: skip
+        which = state_dict.get(f"{prefix}_which", self._which)
+        if int(which) != int(self._which):
+            errors.append(f"{prefix}: of other codes; load it into a network made with the archive that it belongs to")
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
 
     def vectors(self) -> torch.Tensor:
         """All vectors of the group [N, D], float32, as a reader of the frozen file decodes them."""

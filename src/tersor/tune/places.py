@@ -25,7 +25,7 @@ def copied(model: nn.Module) -> nn.Module:
     except RuntimeError as error:  # weights that a forward hook computes, as the old weight_norm does
         raise TersorError(
             f"{type(model).__name__} cannot be copied: {str(error).splitlines()[0]}; "
-            "use torch.nn.utils.parametrizations, or remove such hooks"
+            "use torch.nn.utils.parametrizations, or end with prune.remove or remove_weight_norm"
         ) from error
 
 

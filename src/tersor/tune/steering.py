@@ -25,7 +25,8 @@ _DAMPING, _MOST = 0.25, 0.05  # of a correction, and octaves that the step may m
 REFRESH = 10
 """Choices of codes between corrections of step and tables: with each, codes near a decision change that need not."""
 
-_FAR = 2.0**50  # steps; squares of larger numbers leave float32
+_COARSE = 64  # times the largest magnitude: a step at which everything is zero, in any basis of up to 256 vectors
+_FAR = 2.0**30  # times as large as weights are to begin with; squares of much larger numbers of steps leave float32
 _STEEP = 2.0  # bits per weight and octave where latents were trained: many lie near a decision
 _REFINEMENTS, _TRIALS = 6, 40  # attempts to fill the file, and to stay within it
 _SLACK = (32, 0.03)  # bytes, and share of the kept tensors' bytes, by which they may grow in tuning
@@ -64,7 +65,7 @@ class Steering:
         kept = sum(archive.index.lengths) - sections
         self.budget -= min(_SLACK[0] + int(_SLACK[1] * kept), self.budget // 50)  # kept tensors are still to be tuned
         self._weights = sum(group.coder.weights for group in self.groups)
-        self.step = 0.0
+        self.step = self._finest = self._coarsest = 0.0
         self._size, self._calls = 0.0, 0
 
     def begin(self) -> None:
@@ -76,10 +77,11 @@ class Steering:
         spread = sum(c.spread * c.weights for c in coders) / self._weights
         first = lattices[0] if lattices else 2 * 2.0 ** (spread - 8 * target / self._weights)
         finest = max(finest, first / 64)
+        self._finest, self._coarsest = finest, max(coarsest, finest)
         try:
             self.step = meet(
                 lambda step: sum(c.at(step) for c in coders), target, self._weights, first=first, finest=finest,
-                coarsest=max(coarsest, finest), rounds=self._rounds,
+                coarsest=self._coarsest, rounds=self._rounds,
             )  # fmt: skip
         except Unreachable as error:
             raise TargetError(
@@ -102,7 +104,8 @@ class Steering:
         if fresh:
             self._size = self._rest + sum(group.choose(self.step, share) for group in self.groups)
             octaves = 8 * (self._size - self.budget * (1 + NEAR) / 2) / self._weights / _SLOPE
-            self.step *= 2 ** max(-_MOST, min(_MOST, _DAMPING * octaves))
+            step = self.step * 2 ** max(-_MOST, min(_MOST, _DAMPING * octaves))
+            self.step = min(max(step, self._finest), self._coarsest)  # sizes of codebooks alone may never be met
         else:
             for group in self.groups:
                 group.follow(self.step, share)
@@ -111,9 +114,12 @@ class Steering:
         return self._size
 
     def sound(self) -> bool:
-        """Whether every latent is a number, and not absurdly many steps from zero."""
-        latents = (latent.detach() for group in self.groups for latent in group.latents)
-        return all(float(latent.abs().max()) < _FAR * self.step for latent in latents)
+        """Whether every latent is a number, and not absurdly far from where latents began."""
+        return self._peak() <= _FAR * self._coarsest
+
+    def _peak(self) -> float:
+        """The largest magnitude of a latent; NaN if one is."""
+        return float(torch.stack([latent.detach().abs().max() for g in self.groups for latent in g.latents]).max())
 
     def _check(self) -> None:
         if not self.sound():
@@ -131,11 +137,12 @@ class Steering:
         """
         self._check()
         rest, octaves, best = kept_sections(self.archive, kept), 0.0, b""
+        coarsest = max(self.step, _COARSE * self._peak())
         low: float | None = None  # octaves that are too fine, and that fit
         high: float | None = None
         for trial in range(_TRIALS):
             for group in self.groups:
-                group.choose(self.step * 2**octaves)
+                group.choose(min(self.step * 2**octaves, coarsest))
             made = [group.coder.finish() for group in self.groups]
             index = replace(
                 self.archive.index,
@@ -150,8 +157,12 @@ class Steering:
             fits = len(data) <= self.budget
             low, high = (low, octaves) if fits else (octaves, high)
             aim = 8 * (len(data) - (1 + NEAR) / 2 * self.budget) / self._weights / _STEEP
-            octaves = octaves + aim + 0.001 * trial * (not fits) if low is None or high is None else (low + high) / 2
-        raise TersorError("the codes could not be brought back to the file's size; please report the recipe and shapes")
+            extra = 0.0 if fits else max(0.001 * trial, 0.0001 * 1.4**trial)
+            octaves = octaves + aim + extra if low is None or high is None else (low + high) / 2
+        raise TersorError(
+            f"{len(data):,} B are more than the {self.budget:,} B that the file may have, however coarse its codes: "
+            f"kept tensors take {sum(map(len, rest)):,} B by now; start from a larger file"
+        )
 
 
 def _spec(archive: Archive, g: int, recipe: Recipe) -> GroupSpec:

@@ -57,11 +57,13 @@ class Tunable(nn.Module):
     torch's optimizers, autocast, compile, DistributedDataParallel, checkpointing and `deepcopy` see an ordinary module.
 
     What forward computes with is what the frozen file holds, bit for bit, for all coded tensors; kept tensors are
-    rounded to their stored form by `round_`, which `freeze` calls.
+    rounded to their stored form by `round_`, which `freeze` calls. The state dict holds no codes: it is to be loaded
+    into a network made with the same archive; after `settle`, with `archive` as it is then.
 
     Attributes:
         network: the user's network without its coded tensors.
         groups: a `CodedGroup` or `MovingGroup` for each group of the archive.
+        archive: where codes and everything else that is not trained come from.
     """
 
     lattice_step: torch.Tensor
@@ -197,9 +199,14 @@ class Tunable(nn.Module):
         return size
 
     def settle(self) -> None:
-        """Choose codes for the last time, so that the file is within the archive's size; from then on they stay.
+        """Choose codes for the last time, so that the file is within its target; from then on they stay.
 
-        The latents are no parameters any more, codebooks, bases, gains and scales are: make a new optimizer.
+        The latents are no parameters any more, codebooks, bases, gains and scales are: make a new optimizer, and wrap
+        the network anew where it is trained in parallel. Ranks whose buffers differ (batch-norm statistics) might
+        choose differently: let one settle, and the others take its archive (`settle_as`).
+
+        Raises:
+            TersorError: codes do not move, a latent is NaN or infinite, or kept tensors have outgrown the file.
         """
         self.settle_as(self._steering().settle(self._kept()))
 
