@@ -86,6 +86,13 @@ def test_kept_tensors_that_outgrow_the_file_are_told_of() -> None:
     assert net.freeze().size <= limit(archive), "the network is as sound as before"
 
 
+def test_what_is_set_aside_is_given_up_where_codes_need_it() -> None:
+    net, _, archive = pair(moving=True, scheme="2x16d4")
+    assert net.steering is not None
+    net.steering.budget = archive.size // 3  # less than codebooks take
+    assert archive.size // 3 < net.freeze().size <= limit(archive)
+
+
 def test_the_step_does_not_leap() -> None:
     net, _, _ = pair("convs", moving=True)
     assert net.steering is not None

@@ -50,7 +50,7 @@ class Steering:
     ) -> None:
         index, recipe = archive.index, archive.recipe
         self.archive = archive
-        self.budget = max(archive.size, recipe.budget(*archive.given))
+        self._limit = self.budget = max(archive.size, recipe.budget(*archive.given))
         coded = {index.names[i]: index.shapes[i] for record in index.groups for i in record.tensors}
         owner = {name: index.names[index.ties.get(i, i)] for i, name in enumerate(index.names)}
         weights = None if importance is None else importance_of(coded, owner, importance)
@@ -138,6 +138,7 @@ class Steering:
         self._check()
         rest, octaves, best = kept_sections(self.archive, kept), 0.0, b""
         coarsest = max(self.step, _COARSE * self._peak())
+        least: bytes | None = None
         low: float | None = None  # octaves that are too fine, and that fit
         high: float | None = None
         for trial in range(_TRIALS):
@@ -150,6 +151,7 @@ class Steering:
                 errors=tuple(NO_ERROR for _ in self.archive.index.errors),
             )
             data = assemble(index, [s for _, sections, _ in made for s in sections] + rest)
+            least = data if least is None or len(data) < len(least) else least
             if len(best) < len(data) <= self.budget:
                 best = data
             if best and (trial >= _REFINEMENTS or len(best) >= NEAR * self.budget):
@@ -159,8 +161,11 @@ class Steering:
             aim = 8 * (len(data) - (1 + NEAR) / 2 * self.budget) / self._weights / _STEEP
             extra = 0.0 if fits else max(0.001 * trial, 0.0001 * 1.4**trial)
             octaves = octaves + aim + extra if low is None or high is None else (low + high) / 2
+        assert least is not None
+        if len(least) <= self._limit:  # with nothing set aside for kept tensors
+            return Archive(least)
         raise TersorError(
-            f"{len(data):,} B are more than the {self.budget:,} B that the file may have, however coarse its codes: "
+            f"{len(least):,} B are more than the {self._limit:,} B that the file may have, however coarse its codes: "
             f"kept tensors take {sum(map(len, rest)):,} B by now; start from a larger file"
         )
 
