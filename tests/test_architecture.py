@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "tersor"
 LAYERS = (
     ("errors",),
-    ("files", "kernels", "loader"),
+    ("files", "kernels", "user"),
     ("checkpoint", "codec"),
     ("additive", "lattice"),
     ("representations",),

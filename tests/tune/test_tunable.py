@@ -154,6 +154,22 @@ def test_parameter_groups_hold_every_parameter_once() -> None:
         assert all(group["lr"] > 0 for group in groups)
 
 
+def test_latents_learn_by_the_scaled_step_of_their_tensor() -> None:
+    model = settled(MODELS["convs"][0]())
+    weights = {n: torch.full_like(p, 4.0**i) for i, (n, p) in enumerate(model.named_parameters()) if p.dim() > 1}
+    archive = compressed(model)
+    net = tersor.tunable(model, archive, moving=True, importance=weights)
+    rates = {id(p): group["lr"] for group in net.parameter_groups(1.0) for p in group["params"]}
+    names = [archive.index.names[i] for record in archive.index.groups for i in record.tensors]
+    latents = [p for group in net.groups for p in group.latents]
+    found = dict(zip(names, (rates[id(p)] for p in latents), strict=True))
+    coded = [name for name in weights if name in found]
+    assert len(coded) > 1
+    for name in coded[1:]:  # importance w asks for steps smaller by its root
+        ratio = found[name] / found[coded[0]]
+        assert ratio == pytest.approx((weights[coded[0]].max() / weights[name].max()).sqrt().item(), rel=0.05)
+
+
 def test_half_precision_trains_float32_masters() -> None:
     for dtype in (torch.bfloat16, torch.float16):
         model = settled(nn.Sequential(nn.Linear(12, 24), nn.LayerNorm(24), nn.Linear(24, 12))).to(dtype)

@@ -16,7 +16,7 @@ from tersor.cli.shared import (
     seed_everything,
 )
 from tersor.errors import TersorError
-from tersor.loader import load_function
+from tersor.user.loader import load_function
 
 if TYPE_CHECKING:
     from tersor.cli.shared import Commands

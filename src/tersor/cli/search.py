@@ -21,7 +21,7 @@ from tersor.cli.shared import (
     usage_error,
 )
 from tersor.errors import TersorError
-from tersor.loader import load_function
+from tersor.user.loader import load_function
 
 if TYPE_CHECKING:
     import torch

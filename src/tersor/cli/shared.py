@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tersor.errors import TersorError
-from tersor.loader import load_function
+from tersor.user.loader import load_function
 
 if TYPE_CHECKING:
     import torch
@@ -169,7 +169,7 @@ def faults_of(what: str, *, wholly: bool = False) -> Iterator[None]:
     except (TersorError, MemoryError):
         raise
     except Exception as error:
-        from tersor.search.faults import described, is_ours
+        from tersor.user.faults import described, is_ours
 
         if is_ours(error) and not wholly:
             raise

@@ -22,7 +22,7 @@ from tersor.cli.shared import (
     usage_error,
 )
 from tersor.errors import TersorError
-from tersor.loader import load_function
+from tersor.user.loader import load_function
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,8 +68,8 @@ def _run(options: argparse.Namespace) -> None:
         raise usage_error("tune: --resume needs the file to go on from: --checkpoint FILE")
     check_out(options.source, options.out, options.force)
     from tersor.api import open as open_archive
-    from tersor.search.judge import scored
     from tersor.tune.tunable import tunable
+    from tersor.user.calls import scored
 
     archive = open_archive(options.source)
     data = load_function(options.data)
@@ -138,8 +138,8 @@ def tuned(
     evaluate: Callable[[nn.Module], float] | None,
 ) -> Any:
     """Distill with the options given, with a progress bar; interrupts and the user's own errors told in one line."""
-    from tersor.search.judge import scored
     from tersor.tune.distill import distill
+    from tersor.user.calls import scored
 
     def score(network: nn.Module) -> float:
         assert evaluate is not None

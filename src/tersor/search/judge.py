@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +12,9 @@ from tersor.archive import Archive
 from tersor.checkpoint import Checkpoint
 from tersor.errors import TargetError, TersorError
 from tersor.recipe import Recipe
-from tersor.search.faults import described
 from tersor.search.fingerprint import of_bytes
 from tersor.search.trial import Trial, is_feasible
+from tersor.user.calls import copied, named, scored
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +48,7 @@ class Judge:
         try:
             archive = compress(self.checkpoint, recipe, importance=self.importance, progress=progress)
             if self.tune is not None:
-                with _named(where, "tune"):
+                with named(where, "tune"):
                     archive = self.tune(archive, copied(self.model))
         except TargetError as error:
             seconds = round(time.perf_counter() - started, 2)
@@ -71,48 +68,3 @@ class Judge:
             digest=of_bytes(data),
         )
         return trial, data
-
-
-def scored(evaluate: Callable[[nn.Module], float], model: nn.Module, where: str) -> float:
-    """What the user's function says of a network, which is put in eval mode.
-
-    Raises:
-        TersorError: it raised, or gave no finite number; `where` begins the message.
-    """
-    with _named(where, "evaluate"):
-        given = evaluate(model.eval())
-    try:
-        score = float(given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TersorError(f"{where}: evaluate returned a {type(given).__name__}; return one number") from error
-    if not math.isfinite(score):
-        raise TersorError(f"{where}: evaluate returned {score}; return a finite number, higher for better")
-    return score
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A copy of the user's model, so that nothing done to it reaches the original.
-
-    Raises:
-        TersorError: it cannot be copied.
-    """
-    try:
-        return copy.deepcopy(model)
-    except MemoryError:
-        raise
-    except Exception as error:
-        name = type(model).__name__
-        raise TersorError(f"{name} cannot be copied ({described(error)}); make copy.deepcopy of it work") from error
-
-
-@contextmanager
-def _named(where: str, what: str) -> Iterator[None]:
-    """Errors of the user's function as one line that names the trial."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except TersorError as error:
-        raise type(error)(f"{where}: {error}") from error
-    except Exception as error:
-        raise TersorError(f"{where}: {what} raised {described(error)}; mend that first") from error

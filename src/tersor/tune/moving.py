@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tersor.representations.group import GroupCoder, GroupSpec
+from tersor.representations.scales import scale_of
 from tersor.tune.decode import dense
 
 
@@ -87,6 +88,13 @@ class MovingGroup(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._loaded = True
+
+    def units(self) -> list[float]:
+        """Of each tensor, what a step of the lattice is multiplied with: the geometric mean of its scales."""
+        levels = self.coder.scale_levels
+        if not levels:
+            return [1.0] * len(self.latents)
+        return [float(np.exp(np.log(scale_of(level)).mean())) for level in levels]
 
     @torch.no_grad()
     def show(self) -> None:

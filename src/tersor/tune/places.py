@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
@@ -12,21 +10,6 @@ from tersor.index import Index
 
 Place = tuple[nn.Module, str]
 """A module and the name of its attribute."""
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A copy of the model.
-
-    Raises:
-        TersorError: torch cannot copy it.
-    """
-    try:
-        return copy.deepcopy(model)
-    except RuntimeError as error:  # weights that a forward hook computes, as the old weight_norm does
-        raise TersorError(
-            f"{type(model).__name__} cannot be copied: {str(error).splitlines()[0]}; "
-            "use torch.nn.utils.parametrizations, or end with prune.remove or remove_weight_norm"
-        ) from error
 
 
 def places_of(network: nn.Module, index: Index, i: int) -> list[Place]:

@@ -16,8 +16,9 @@ from tersor.index import DTYPES
 from tersor.tune import decode, rewrite
 from tersor.tune.coded import CodedGroup
 from tersor.tune.moving import MovingGroup
-from tersor.tune.places import Place, check_ties, clear, copied, parameter_at, places_of, put, take_out, tie_kept
+from tersor.tune.places import Place, check_ties, clear, parameter_at, places_of, put, take_out, tie_kept
 from tersor.tune.steering import Steering
+from tersor.user.calls import copied
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -232,14 +233,18 @@ class Tunable(nn.Module):
         """Parameters for a torch optimizer of Adam's kind, each with a rate that suits its unit.
 
         Kept tensors, gains and scales (logarithms) and bases (of unit length) get `lr`; codebooks `lr` times five of
-        their root mean squares; latents `lr` times two steps of the lattice, since moving by a step changes a code.
+        their root mean squares; latents `lr` times two steps of the lattice and the scale of their tensor, since moving
+        by a scaled step changes a code.
         """
         shared: list[nn.Parameter] = [*self.masters]
         out: list[dict[str, Any]] = []
         for group in self.groups:
             if isinstance(group, MovingGroup):
                 assert self.steering is not None
-                out.append({"params": _trained(group.latents), "lr": 2 * lr * self.steering.step})
+                step = 2 * lr * self.steering.step
+                learning = [(p, unit) for p, unit in zip(group.latents, group.units(), strict=True) if p.requires_grad]
+                units = sorted({unit for _, unit in learning})
+                out += [{"params": [p for p, u in learning if u == unit], "lr": step * unit} for unit in units]
                 continue
             assert isinstance(group, CodedGroup)
             shared += _trained([group.basis, group.gain, group.scales])

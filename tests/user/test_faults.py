@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import tersor
-from tersor.search.faults import described, is_ours
+from tersor.user.faults import described, is_ours
 
 
 def caught(call: object) -> Exception:

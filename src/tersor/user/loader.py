@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from tersor.errors import TersorError
+from tersor.user.faults import described
 
 _FORM = "write package.module:function or path/to/file.py:function"
-_LONG = 200  # characters of somebody else's message that are quoted
 
 
 def load_function(spec: str) -> Callable[..., Any]:
@@ -115,12 +115,4 @@ def _attribute(owner: Any, name: str, where: str, spec: str) -> Any:
 
 def _failed(what: str, spec: str, error: BaseException) -> TersorError:
     """The first words of the error, and the line of the user's code that raised it."""
-    trace, line = error.__traceback__, ""
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if not code.co_filename.startswith("<frozen") and code.co_filename not in (__file__, importlib.__file__):
-            line = f" ({code.co_filename}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    said = " ".join(str(error).split())
-    said = f": {said[:_LONG]}{'...' if len(said) > _LONG else ''}" if said else ""
-    return TersorError(f"{spec}: importing {what} raised {type(error).__name__}{said}{line}; mend that first")
+    return TersorError(f"{spec}: importing {what} raised {described(error)}; mend that first")

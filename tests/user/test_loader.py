@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tersor.errors import TersorError
-from tersor.loader import load_function
+from tersor.user.loader import load_function
 
 MODULE = """
 import dataclasses
@@ -129,7 +129,7 @@ def test_what_is_not_there(spec: str, words: list[str]) -> None:
         ("import sys\nsys.exit(3)", ["SystemExit: 3", "line 2"]),
         ("def f(:", ["SyntaxError", "line 1"]),
         ("from . import sibling", ["ImportError"]),
-        ("raise RuntimeError('x' * 10000)", ["RuntimeError", "xxx..."]),
+        ("raise RuntimeError('x' * 10000)", ["RuntimeError", "xxx…"]),
     ],
 )
 def test_errors_of_the_import_itself(text: str, words: list[str]) -> None:
@@ -161,5 +161,5 @@ def test_any_text_is_a_function_or_one_line(text: str) -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = "import sys, tersor.loader; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, tersor.user.loader; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
