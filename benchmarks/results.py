@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import accuracy, sharing, store, tables, tuned_claims, tuned_figures, tuned_tables
+from benchmarks import accuracy, seeds, sharing, store, tables, tuned_claims, tuned_figures, tuned_tables
 from benchmarks.figures import Figure, figures
 from benchmarks.options import Options
 
@@ -29,8 +29,9 @@ Every file starts from the same public weights; all methods train by the same lo
 the original network, no labels, Adam, cosine) for the same steps on the same inputs, and are judged on all test items
 as read back from the file, kept tensors as bfloat16. A pruned network has pruned and learnt for as many steps as it is
 then tuned. `lost` is in points, paired item by item, with a bootstrap interval; the language model's
-points are 100 over its perplexity. One seed each unless a case ends in `#seed`. `divergence` is that
-of the answers from the original's on held-out inputs, in nats."""
+points are 100 over its perplexity. `divergence` is that of the answers from the original's on held-out inputs, in
+nats. A case that ends in `#seed` is the same with another order of the inputs; summaries and bars are means over
+seeds, one unless said."""
 
 
 def run(options: Options) -> None:
@@ -43,8 +44,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     """The whole page; benchmarks without results have no section."""
     sections = [INTRODUCTION, "## Against the bars", tables.bars(every_figure(results)), *quick_runs(results)]
     if results.get("tuning"):
-        sections += ["## Accuracy after tuning", TUNING, tuned_tables.headline(results["tuning"])]
-        sections += tuned_claims.sections(results["tuning"])
+        means = seeds.averaged(results["tuning"])
+        sections += ["## Accuracy after tuning", TUNING, tuned_tables.headline(means)]
+        sections += tuned_claims.sections(means)
         if results.get("sharing"):
             sections += ["### Which layers share codewords", sharing.table(results["sharing"])]
         for name, entry in results["tuning"].items():
@@ -68,7 +70,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
 
 def every_figure(results: dict[str, dict[str, Any]]) -> list[Figure]:
     """Bars of the codec, then those of tuning."""
-    return figures(results) + tuned_figures.figures(results.get("tuning", {}), results.get("step", {}))
+    return figures(results) + tuned_figures.figures(seeds.averaged(results.get("tuning", {})), results.get("step", {}))
 
 
 def describe(entry: dict[str, Any]) -> str:

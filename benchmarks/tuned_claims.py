@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.claims import CLAIMS
+from benchmarks.seeds import told
 from benchmarks.tuned_figures import MAIN
 from benchmarks.tuned_tables import COMMAND, find
 
@@ -32,9 +33,9 @@ def table(rows: Sequence[tuple[str, Results]]) -> str:
     ]
     for case, row in rows:
         coded = "" if row["coded"] is None else f"{row['coded']:.2f}"
-        lost = f"{row['lost']:+.2f} ({row['lost_low']:+.2f} to {row['lost_high']:+.2f})"
         size = f"{row['bytes']:,} | {row['ratio']:.2f}x"
         lines.append(
-            f"| `{case}` | {size} | {coded} | {row['score']:.2f} | {lost} | {row['divergence']:.4f} | {row['steps']} |"
+            f"| `{case}` | {size} | {coded} | {row['score']:.2f} | {told(row)} "
+            f"| {row['divergence']:.4f} | {row['steps']} |"
         )
     return "\n".join(lines)

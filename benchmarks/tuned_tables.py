@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.seeds import told
 from benchmarks.tuning import Case
 
 Results = dict[str, Any]
@@ -27,10 +28,9 @@ def network(name: str, entry: Results) -> str:
     )
     for case, row in rows:
         coded = "" if row["coded"] is None else f"{row['coded']:.2f}"
-        lost = f"{row['lost']:+.2f} ({row['lost_low']:+.2f} to {row['lost_high']:+.2f})"
         pace = f"{row['step_seconds']:.2f}" if row.get("step_seconds") else ""
         lines.append(
-            f"| `{case}` | {row['bytes']:,} | {row['ratio']:.2f}x | {coded} | {row['score']:.2f} | {lost} "
+            f"| `{case}` | {row['bytes']:,} | {row['ratio']:.2f}x | {coded} | {row['score']:.2f} | {told(row)} "
             f"| {row['divergence']:.4f} | {row['steps']} | {pace} |"
         )
     return "\n".join(lines)
@@ -58,7 +58,7 @@ def headline(results: Results) -> str:
 
 
 def ours(entry: Results) -> list[Results]:
-    """Files that tersor wrote with its defaults and other seeds, smallest first."""
+    """Files that tersor wrote with its defaults, smallest first."""
     rows = [row for case, row in entry["cases"].items() if Case.parse(case).method == "lattice" and ":" not in case]
     return sorted(rows, key=lambda row: row["bytes"])
 
