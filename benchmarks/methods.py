@@ -49,13 +49,13 @@ def lattice(task: Task, net: nn.Module, ratio: float, steps: int, settings: Sett
     moving = settings.pop("moving", "yes") == "yes" and steps > 0
     if "prune" in settings:
         net = pruned(task, net, float(settings.pop("prune")), steps)
-    kind = settings.pop("importance", "")
+    kind = settings.pop("importance", task.importance)
     training: dict[str, Any] = {}
     for name, convert in (("share", float), ("every", int), ("lr", float), ("temperature", float)):
         if name in settings:
             training[name] = convert(settings.pop(name))
     weights = None
-    if kind:
+    if kind != "none":
         weights = tersor.importance(net, task.data(0), kind=kind, batches=IMPORTANCE_BATCHES[kind])
     recipe = tersor.Recipe(ratio=ratio, keep=settings.pop("keep", "bf16"), scheme=settings.pop("scheme", scheme))
     if "parts" in settings:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.claims import CLAIMS
+from benchmarks.claims import CLAIMS, MAIN, OTHERS
 from benchmarks.seeds import told
-from benchmarks.tuned_figures import MAIN
 from benchmarks.tuned_tables import COMMAND, find
 
 Results = dict[str, Any]
@@ -16,17 +15,21 @@ Results = dict[str, Any]
 def sections(results: Results) -> list[str]:
     """A title and a table for each claim of which anything was measured."""
     out = []
-    for title, cases in CLAIMS.items():
-        rows = [(case, find(results.get(MAIN, {"cases": {}}), case)) for case in cases]
-        measured = [(case, row) for case, row in rows if row is not None]
-        if measured:
-            out += [f"### {title}", table(measured)]
+    for title, own in CLAIMS.items():
+        tables = []
+        for network, cases in {MAIN: own, **OTHERS.get(title, {})}.items():
+            rows = [(case, find(results.get(network, {"cases": {}}), case)) for case in cases]
+            measured = [(case, row) for case, row in rows if row is not None]
+            if measured:
+                tables.append(table(network, measured))
+        if tables:
+            out += [f"### {title}", *tables]
     return out
 
 
-def table(rows: Sequence[tuple[str, Results]]) -> str:
-    """Bytes, score and loss of some cases."""
-    lines = [f"`{COMMAND} --checkpoints {MAIN} --cases {' '.join(case for case, _ in rows)}`", ""]
+def table(network: str, rows: Sequence[tuple[str, Results]]) -> str:
+    """Bytes, score and loss of some cases of a network."""
+    lines = [f"`{COMMAND} --checkpoints {network} --cases {' '.join(case for case, _ in rows)}`", ""]
     lines += [
         "| case | file, bytes | ratio | coded | tuned | lost | divergence | steps |",
         "|---|---|---|---|---|---|---|---|",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.claims import MAIN
 from benchmarks.figures import Figure
 from benchmarks.tasks import TASKS
 from benchmarks.tuned_tables import find, no_loss, ours
 
 Results = dict[str, Any]
-MAIN = "resnet20-cifar10jpeg"
 COMMAND = "python -m benchmarks tuning"
 RIVALS = ("uniform", "nncodec", "integer")
 LOW_RATE = 32 / 1.5  # ratio from which on files have 1.5 bits per parameter and less
