@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tersor import index as indices
 from tersor.checkpoint.header import ITEM_BYTES
+from tersor.checkpoint.inventory import Entry
 from tersor.codec import container
 from tersor.errors import ArchiveError, TersorError
 from tersor.files import atomic_output
@@ -171,6 +172,7 @@ class Archive:
                 for k, values in self.group(g).decode(inside):
                     i = record.tensors[k]
                     yield i, restore(torch.from_numpy(values), DTYPES[self.index.dtypes[i]])
+                    del values  # before the next one is decoded
 
     def _kept(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
         first = self._kept_first
@@ -195,11 +197,26 @@ class Archive:
         except ArchiveError as error:
             raise error if str(error).startswith(self.name) else ArchiveError(f"{self.name}: {error}") from error
 
+    def owned(self) -> list[Entry]:
+        """What there is to decode: all tensors but those that are tied to another."""
+        index = self.index
+        every = zip(index.names, index.dtypes, index.shapes, strict=True)
+        return [Entry(name, DTYPES[d], shape) for i, (name, d, shape) in enumerate(every) if i not in index.ties]
+
+    @property
+    def ties(self) -> dict[str, str]:
+        """Names that are tied to another, and to which."""
+        return {self.index.names[i]: self.index.names[owner] for i, owner in self.index.ties.items()}
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Decode the tensors of `owned`, one after the other as the file holds them, keeping none."""
+        owned = {i for i in range(len(self.index.names)) if i not in self.index.ties}
+        return ((self.index.names[i], tensor) for i, tensor in self._arrays(owned))
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All tensors by name, in the order and with the dtypes they were given; tied names share one tensor."""
-        owned = {i for i in range(len(self.index.names)) if i not in self.index.ties}
-        found = dict(self._arrays(owned))
-        return {name: found[self.index.ties.get(i, i)] for i, name in enumerate(self.index.names)}
+        found, ties = dict(self.tensors()), self.ties
+        return {name: found[ties.get(name, name)] for name in self.index.names}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """Decode one tensor, reading only the sections it needs."""

@@ -1,11 +1,12 @@
-"""Writing one file so that it is there whole or not at all."""
+"""Writing a file or a folder so that it is there whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +40,62 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
         raise TersorError(f"cannot write {path}: {_reason(error, temporary)}") from error
     finally:
         temporary.unlink(missing_ok=True)  # already renamed away after a success
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, force: bool, ours: Callable[[str], bool]) -> Iterator[Path]:
+    """Give an empty folder to fill; it takes the name `path` only when the block ends without an error.
+
+    With `force` it replaces a folder in which every name is `ours`; any other is left alone.
+
+    Raises:
+        TersorError: as `atomic_output`.
+    """
+    target = Path(os.path.realpath(path))
+    _check_folder(path, target, force, ours)
+    temporary = target.with_name(f".tersor-{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            with open(file, "rb+") as out:
+                os.fsync(out.fileno())
+        _check_folder(path, target, force, ours)
+        if target.exists():
+            old = target.with_name(f".tersor-{secrets.token_hex(8)}.old")
+            os.replace(target, old)
+            os.replace(temporary, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, target)
+    except OSError as error:
+        raise TersorError(f"cannot write {path}: {_reason(error, temporary)}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def reserve(out: BinaryIO, size: int) -> None:
+    """Take the space of a file that is about to be written, so that a full disk shows before the work."""
+    if hasattr(os, "posix_fallocate") and size:
+        try:
+            os.posix_fallocate(out.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems that cannot
+                raise
+
+
+def _check_folder(path: str | os.PathLike[str], target: Path, force: bool, ours: Callable[[str], bool]) -> None:
+    if not os.path.isdir(target.parent):
+        raise TersorError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
+    if not os.path.lexists(target):
+        return
+    if not os.path.isdir(target):
+        raise TersorError(f"cannot write {path}: it is a file, and shards need a folder; give another name")
+    if not force:
+        raise TersorError(f"cannot write {path}: it exists; give another name, or --force (force=True) to replace it")
+    strange = sorted(name for name in os.listdir(target) if not ours(name))
+    if strange:
+        raise TersorError(f"cannot write {path}: it holds {strange[0]!r}, which is not tersor's to remove; empty it")
 
 
 def _check_target(path: str | os.PathLike[str], target: Path, force: bool) -> None:

@@ -48,3 +48,25 @@ def test_inspect_accounts_for_the_bytes(checkpoint: Path, tmp_path: Path, capsys
     assert abs(streams - coded) <= 8 * chunks + 0.01 * streams
     assert found["size"] == small.stat().st_size
     assert found["bits_per_parameter"] == pytest.approx(8 * found["size"] / found["parameters"], abs=1e-3)
+
+
+def test_decompress_to_shards(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small, folder = tmp_path / "net.tersor", tmp_path / "shards"
+    assert run("compress", checkpoint, small, "--ratio", 4) == 0
+    capsys.readouterr()
+    assert run("decompress", small, folder, "--shard-size", "4kB", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    files = sorted(folder.glob("*.safetensors"))
+    assert found["shards"] == len(files) > 1
+    assert found["size"] == sum(path.stat().st_size for path in files)
+    restored: dict[str, torch.Tensor] = {}
+    for path in files:
+        restored |= load_file(path)
+    archive = tersor.open(small).state_dict()
+    assert restored.keys() == archive.keys()
+    assert all(torch.equal(restored[name], archive[name]) for name in archive)
+    assert run("decompress", small, folder, "--shard-size", "4kB") == 1, "it exists"
+    assert run("decompress", small, folder, "--shard-size", "4kB", "--force") == 0
+    for size in ("0", "many"):
+        assert run("decompress", small, tmp_path / "other", "--shard-size", size) == 1
+    assert not (tmp_path / "other").exists()

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from tersor.checkpoint.inventory import Checkpoint, Entry
 from tersor.checkpoint.readers import open_checkpoint
-from tersor.checkpoint.writer import save_safetensors
+from tersor.checkpoint.shards import stream_shards
+from tersor.checkpoint.writer import save_safetensors, stream_safetensors
 from tersor.checkpoint.zeros import count_zeros
 
-__all__ = ["Checkpoint", "Entry", "count_zeros", "open_checkpoint", "save_safetensors"]
+__all__ = [
+    "Checkpoint",
+    "Entry",
+    "count_zeros",
+    "open_checkpoint",
+    "save_safetensors",
+    "stream_safetensors",
+    "stream_shards",
+]

@@ -1,27 +1,26 @@
-"""Writing plain safetensors, one tensor at a time, so that no second copy of the network is ever in memory.
-
-Layout: the length of the header (8 bytes, little-endian), the header (JSON, padded to 8 bytes), the tensors. The
-header keeps the order of the names; the tensors lie by descending element size, so that all are aligned.
-"""
+"""Writing plain safetensors: tensors in memory, or tensors that arrive one by one, in any order, and go at once."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, BinaryIO
 
-from tersor.checkpoint.header import ITEM_BYTES, SAFETENSORS_CODES, TIES_KEY, to_header_shape
+from tersor.checkpoint.inventory import Entry
+from tersor.checkpoint.layout import Layout, layout_of, with_ties
 from tersor.errors import TersorError
-from tersor.files import atomic_output
+from tersor.files import atomic_output, reserve
 
 if TYPE_CHECKING:
     import torch
 
+Arriving = Iterable[tuple[str, "torch.Tensor"]]
+"""Names and tensors, of every tensor that is not tied to another."""
+
 
 def save_safetensors(
     path: str | os.PathLike[str],
-    tensors: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
+    tensors: Mapping[str, torch.Tensor] | Arriving,
     *,
     ties: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -36,74 +35,66 @@ def save_safetensors(
         TersorError: a name, a dtype or a tie that the format cannot hold, or the file cannot be written
             (see `atomic_output`).
     """
-    import torch
-
-    from tersor.checkpoint.memory import settle
-
-    named = _named(path, tensors)
-    _add_ties(path, named, ties or {})
-    about = {**(metadata or {}), **({TIES_KEY: json.dumps(dict(ties), ensure_ascii=False)} if ties else {})}
-    header, order = _layout(path, named, about)
-    with atomic_output(path, force=force) as out:
-        out.write(header)
-        for name in order:
-            out.write(settle(named[name]).reshape(-1).view(torch.uint8).numpy().data)
-        return out.tell()
-
-
-def _named(
-    path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]
-) -> dict[str, torch.Tensor]:
-    from tersor.checkpoint.memory import check_plain
+    from tersor.checkpoint.memory import check_plain, dtype_name
 
     named: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
         if name in named:
             raise TersorError(f"cannot write {path}: two tensors are named {name!r}; rename one")
         named[name] = check_plain(name, tensor, f"cannot write {path}")
-    return named
+    entries = [Entry(name, dtype_name(tensor), tuple(tensor.shape)) for name, tensor in named.items()]
+    every = with_ties(path, entries, ties or {})
+    layout = layout_of(path, every, ties, metadata)
+    with atomic_output(path, force=force) as out:
+        out.write(layout.header)
+        for name in layout.starts:
+            _put(out, layout.starts[name], named[name] if name in named else named[(ties or {})[name]])
+    return layout.size
 
 
-def _add_ties(path: str | os.PathLike[str], named: dict[str, torch.Tensor], ties: Mapping[str, str]) -> None:
-    for alias, name in ties.items():
-        owner = named.get(name)
-        if owner is None or name in ties:
-            raise TersorError(f"cannot write {path}: {alias!r} is tied to {name!r}, which is no tensor of its own")
-        repeat = named.setdefault(alias, owner)
-        if (repeat.dtype, repeat.shape) != (owner.dtype, owner.shape):
-            raise TersorError(f"cannot write {path}: {alias!r} and {name!r} are tied but differ in dtype or shape")
+def stream_safetensors(
+    path: str | os.PathLike[str],
+    entries: Sequence[Entry],
+    arriving: Arriving,
+    *,
+    ties: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> int:
+    """Write tensors as they arrive, each to its place, and return the bytes written; no two need be in memory at once.
+
+    Args:
+        path: of the file.
+        entries: of all tensors but those that `ties` maps to another.
+        arriving: these tensors, in any order.
+        ties, force: as for `save_safetensors`.
+
+    Raises:
+        TersorError: as `save_safetensors`; the space is taken first, so that a full disk shows at once.
+    """
+    layout = layout_of(path, with_ties(path, entries, ties or {}), ties)
+    with atomic_output(path, force=force) as out:
+        reserve(out, layout.size)
+        out.write(layout.header)
+        fill(dict.fromkeys(layout.starts, (out, layout)), arriving, ties or {})
+    return layout.size
 
 
-def _layout(
-    path: str | os.PathLike[str], named: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
-) -> tuple[bytes, list[str]]:
-    """The header, its length in front, and the names in the order in which their tensors follow it."""
-    from tersor.checkpoint.memory import dtype_name
+def fill(places: Mapping[str, tuple[BinaryIO, Layout]], arriving: Arriving, ties: Mapping[str, str]) -> None:
+    """Write each tensor where its name, and those tied to it, have their places."""
+    aliases: dict[str, list[str]] = {}
+    for alias, owner in ties.items():
+        aliases.setdefault(owner, []).append(alias)
+    for name, tensor in arriving:
+        for place in (name, *aliases.get(name, ())):
+            out, layout = places[place]
+            _put(out, layout.starts[place], tensor)
+        del tensor  # before the next one is made
 
-    dtypes = {name: dtype_name(tensor) for name, tensor in named.items()}
-    for name, dtype in dtypes.items():
-        if name == "__metadata__":
-            raise TersorError(f"cannot write {path}: safetensors reserves the name '__metadata__'; rename the tensor")
-        if dtype not in SAFETENSORS_CODES:
-            raise TersorError(
-                f"cannot write {path}: tensor {name!r} has dtype {dtype}, which safetensors lacks; convert it first"
-            )
-    order = sorted(named, key=lambda name: -ITEM_BYTES[dtypes[name]])
-    spans: dict[str, list[int]] = {}
-    end = 0
-    for name in order:
-        start, end = end, end + named[name].numel() * ITEM_BYTES[dtypes[name]]
-        spans[name] = [start, end]
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    for name, tensor in named.items():
-        try:
-            shape = to_header_shape(dtypes[name], tuple(tensor.shape))
-        except ValueError as error:
-            raise TersorError(f"cannot write {path}: tensor {name!r}: {error}; reshape it first") from error
-        header[name] = {"dtype": SAFETENSORS_CODES[dtypes[name]], "shape": shape, "data_offsets": spans[name]}
-    try:
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError as error:
-        raise TersorError(f"cannot write {path}: a name is not valid Unicode ({error.reason}); rename it") from error
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, order
+
+def _put(out: BinaryIO, start: int, tensor: torch.Tensor) -> None:
+    import torch
+
+    from tersor.checkpoint.memory import settle
+
+    out.seek(start)
+    out.write(settle(tensor).reshape(-1).view(torch.uint8).numpy().data)

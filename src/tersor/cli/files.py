@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tersor.cli.shared import add_command, check_out, print_json, progress
+from tersor.errors import TersorError
 
 if TYPE_CHECKING:
-    from tersor.cli.shared import Commands
+    import torch
+
+    from tersor.archive import Archive
+    from tersor.cli.shared import Commands, Show
 
 
 def add_to(commands: Commands) -> None:
@@ -16,7 +21,8 @@ def add_to(commands: Commands) -> None:
     text = "decompress an archive to plain safetensors, which any tool loads"
     sub = add_command(commands, "decompress", _decompress, text, _example("decompress model.tersor plain.safetensors"))
     sub.add_argument("source", metavar="IN", help="an archive")
-    sub.add_argument("out", metavar="OUT", help="the .safetensors file to write")
+    sub.add_argument("out", metavar="OUT", help="the .safetensors file to write; with --shard-size a folder")
+    sub.add_argument("--shard-size", metavar="SIZE", help="write a folder of shards of this size, as 2GB, and an index")
     sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
 
     text = "show what is inside: per tensor its representation, bits and error"
@@ -35,16 +41,35 @@ def _example(line: str) -> str:
 def _decompress(options: argparse.Namespace) -> None:
     check_out(options.source, options.out, options.force)
     from tersor.api import open as open_archive
-    from tersor.checkpoint import save_safetensors
+    from tersor.checkpoint import stream_safetensors, stream_shards
+    from tersor.recipe import parse_size
 
+    limit = None if options.shard_size is None else parse_size(options.shard_size)
+    if limit is not None and limit < 1:
+        raise TersorError(f"--shard-size {options.shard_size} holds nothing; give a size like 2GB")
     archive = open_archive(options.source)
-    names = archive.index.names
-    ties = {names[i]: names[owner] for i, owner in archive.index.ties.items()}
-    size = save_safetensors(options.out, archive.state_dict(), ties=ties, force=options.force)
+    entries, ties = archive.owned(), archive.ties
+    with progress() as show:
+        arriving = _shown(archive, len(entries), show)
+        if limit is None:
+            sizes = [stream_safetensors(options.out, entries, arriving, ties=ties, force=options.force)]
+        else:
+            sizes = stream_shards(options.out, entries, arriving, limit=limit, ties=ties, force=options.force)
+    size = sum(sizes)
     if options.json:
-        print_json({"file": options.out, "size": size, "tensors": len(archive)})
+        shards = {} if limit is None else {"shards": len(sizes)}
+        print_json({"file": options.out, "size": size, "tensors": len(archive), **shards})
     else:
-        print(f"{options.out}: {len(archive)} tensors, {size:,} B")
+        shards_told = "" if limit is None else f" in {len(sizes)} shards"
+        print(f"{options.out}: {len(archive)} tensors, {size:,} B{shards_told}")
+
+
+def _shown(archive: Archive, count: int, show: Show) -> Iterator[tuple[str, torch.Tensor]]:
+    """The archive's tensors, with progress."""
+    for done, (name, tensor) in enumerate(archive.tensors(), 1):
+        yield name, tensor
+        del tensor  # before the next one is decoded
+        show("decoding", done, count)
 
 
 def _inspect(options: argparse.Namespace) -> None:
