@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,24 @@ def test_opening_reads_the_index_only(archive: Archive, tmp_path: Path) -> None:
     again = tersor.open(tmp_path / "a.tersor")
     with pytest.raises(ArchiveError, match=r"a\.tersor: section \d+ \(.*\) is damaged"):
         again.verify()
+
+
+def test_tensors_come_one_by_one_and_none_is_kept(archive: Archive) -> None:
+    seen, before = {}, None
+    for name, tensor in archive.tensors():
+        assert before is None or before() is None, "an earlier tensor is still held"
+        seen[name] = tensor.sum().item()
+        before = weakref.ref(tensor)
+        del tensor
+    expected = archive.state_dict()
+    assert seen.keys() == {entry.name for entry in archive.entries if entry.tied_to is None}
+    assert all(seen[name] == expected[name].sum().item() for name in seen)
+    for entry in archive.entries:
+        assert (entry.shape, f"torch.{entry.dtype}") == (
+            tuple(expected[entry.name].shape),
+            str(expected[entry.name].dtype),
+        )
+        assert entry.tied_to is None or expected[entry.name] is expected[entry.tied_to]
 
 
 def test_what_is_decoded_is_the_callers(archive: Archive) -> None:

@@ -187,6 +187,7 @@ class Archive:
                 if i in wanted:
                     raw = bytearray(data[at * width : (at + count) * width])
                     yield i, _tensor(raw, DTYPES[stored], self.index.shapes[i], DTYPES[self.index.dtypes[i]])
+                    del raw
                 at += count
 
     @contextmanager
@@ -197,26 +198,24 @@ class Archive:
         except ArchiveError as error:
             raise error if str(error).startswith(self.name) else ArchiveError(f"{self.name}: {error}") from error
 
-    def owned(self) -> list[Entry]:
-        """What there is to decode: all tensors but those that are tied to another."""
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """All tensors without their values, in the order and with the types they were given."""
         index = self.index
-        every = zip(index.names, index.dtypes, index.shapes, strict=True)
-        return [Entry(name, DTYPES[d], shape) for i, (name, d, shape) in enumerate(every) if i not in index.ties]
-
-    @property
-    def ties(self) -> dict[str, str]:
-        """Names that are tied to another, and to which."""
-        return {self.index.names[i]: self.index.names[owner] for i, owner in self.index.ties.items()}
+        owners = {i: index.names[owner] for i, owner in index.ties.items()}
+        every = enumerate(zip(index.names, index.dtypes, index.shapes, strict=True))
+        return tuple(Entry(name, DTYPES[d], shape, owners.get(i)) for i, (name, d, shape) in every)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Decode the tensors of `owned`, one after the other as the file holds them, keeping none."""
-        owned = {i for i in range(len(self.index.names)) if i not in self.index.ties}
-        return ((self.index.names[i], tensor) for i, tensor in self._arrays(owned))
+        """Decode all tensors that are tied to no other, one after the other as the file holds them, keeping none."""
+        for i, tensor in self._arrays({i for i in range(len(self)) if i not in self.index.ties}):
+            yield self.index.names[i], tensor
+            del tensor  # before the next one is decoded
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All tensors by name, in the order and with the dtypes they were given; tied names share one tensor."""
-        found, ties = dict(self.tensors()), self.ties
-        return {name: found[ties.get(name, name)] for name in self.index.names}
+        found = dict(self.tensors())
+        return {entry.name: found[entry.tied_to or entry.name] for entry in self.entries}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """Decode one tensor, reading only the sections it needs."""
@@ -263,9 +262,8 @@ class Archive:
     @property
     def given(self) -> tuple[int, int]:
         """Bytes of all tensors as they came, and their elements; tied ones once."""
-        owned = [i for i in range(len(self.index.names)) if i not in self.index.ties]
-        counts = {i: math.prod(self.index.shapes[i]) for i in owned}
-        return sum(n * ITEM_BYTES[DTYPES[self.index.dtypes[i]]] for i, n in counts.items()), sum(counts.values())
+        owned = [entry for entry in self.entries if entry.tied_to is None]
+        return sum(entry.nbytes for entry in owned), sum(entry.numel for entry in owned)
 
     @property
     def coverage(self) -> str:

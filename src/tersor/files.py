@@ -44,34 +44,43 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, force: bool, ours: Callable[[str], bool]) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes the name `path` only when the block ends without an error.
+    """Give an empty folder to fill with files; it takes the name `path` only when the block ends without an error.
 
-    With `force` it replaces a folder in which every name is `ours`; any other is left alone.
+    With `force` it replaces a folder of plain files whose names are all `ours`; any other is left alone.
 
     Raises:
         TersorError: as `atomic_output`.
     """
     target = Path(os.path.realpath(path))
-    _check_folder(path, target, force, ours)
     temporary = target.with_name(f".tersor-{secrets.token_hex(8)}.tmp")
     try:
+        _check_folder(path, target, force, ours)
         temporary.mkdir()
         yield temporary
         for file in temporary.iterdir():
             with open(file, "rb+") as out:
                 os.fsync(out.fileno())
         _check_folder(path, target, force, ours)
-        if target.exists():
-            old = target.with_name(f".tersor-{secrets.token_hex(8)}.old")
-            os.replace(target, old)
-            os.replace(temporary, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, target)
+        _replace_folder(temporary, target)
     except OSError as error:
         raise TersorError(f"cannot write {path}: {_reason(error, temporary)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """Give `new` the name `target`; what had it is removed, or gets it back if that fails."""
+    old = target.with_name(f".tersor-{secrets.token_hex(8)}.old")
+    there = os.path.lexists(target)
+    try:
+        if there:
+            os.replace(target, old)
+        os.replace(new, target)
+    except BaseException:
+        if old.exists() and not os.path.lexists(target):
+            os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def reserve(out: BinaryIO, size: int) -> None:
@@ -80,7 +89,7 @@ def reserve(out: BinaryIO, size: int) -> None:
         try:
             os.posix_fallocate(out.fileno(), 0, size)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems that cannot
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # file systems that cannot
                 raise
 
 
@@ -91,11 +100,13 @@ def _check_folder(path: str | os.PathLike[str], target: Path, force: bool, ours:
         return
     if not os.path.isdir(target):
         raise TersorError(f"cannot write {path}: it is a file, and shards need a folder; give another name")
-    if not force:
+    with os.scandir(target) as found:
+        inside = sorted((e.name, ours(e.name) and e.is_file(follow_symlinks=False)) for e in found)
+    if inside and not force:
         raise TersorError(f"cannot write {path}: it exists; give another name, or --force (force=True) to replace it")
-    strange = sorted(name for name in os.listdir(target) if not ours(name))
-    if strange:
-        raise TersorError(f"cannot write {path}: it holds {strange[0]!r}, which is not tersor's to remove; empty it")
+    for name, replaceable in inside:
+        if not replaceable:
+            raise TersorError(f"cannot write {path}: it holds {name!r}, which is not replaced; give another name")
 
 
 def _check_target(path: str | os.PathLike[str], target: Path, force: bool) -> None:

@@ -124,13 +124,13 @@ def load_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise TersorError(f"{path}: a recipe is a .toml or .json file")
 
 
-def parse_size(size: int | str | None) -> int:
+def parse_size(size: int | str | None, what: str = "recipe: size") -> int:
     """Bytes from a number or a text with a unit: "300kB", "1.5MB" (powers of ten), "2MiB" (powers of two)."""
     if isinstance(size, int):
         return size
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", size or "")
     if not match or match[2].lower() not in _UNITS:
-        raise TersorError(f"recipe: size {size!r} is not a number of bytes like 1500000, 300kB, 1.5MB or 2MiB")
+        raise TersorError(f"{what} {size!r} is not a number of bytes like 1500000, 300kB, 1.5MB or 2MiB")
     return int(min(float(match[1]) * _UNITS[match[2].lower()], _ENDLESS))
 
 

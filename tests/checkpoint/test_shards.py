@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -15,7 +18,6 @@ from hypothesis import strategies as st
 
 from tersor.checkpoint import Entry, open_checkpoint, save_safetensors, stream_safetensors, stream_shards
 from tersor.checkpoint import shards as module
-from tersor.checkpoint.layout import nbytes
 from tersor.errors import TersorError
 
 
@@ -39,7 +41,7 @@ def test_shards_hold_what_arrived_in_any_order(tmp_path: Path, state: dict[str, 
     assert sizes == [path.stat().st_size for path in shards_of(folder)]
     assert_holds(open_checkpoint(folder), state)
     for path in shards_of(folder):
-        held = [nbytes(entry) for entry in open_checkpoint(path).entries]
+        held = [entry.nbytes for entry in open_checkpoint(path).entries]
         assert sum(held) <= limit or len(held) - held.count(0) == 1
     index = json.loads((folder / module.INDEX_NAME).read_text())
     assert index["metadata"]["total_size"] == sum(len(raw(t)) for t in state.values())
@@ -61,11 +63,32 @@ def test_a_streamed_file_is_the_one_saved_at_once(tmp_path: Path, state: dict[st
 def test_tied_tensors_are_in_one_shard_and_tied_again(tmp_path: Path, limit: int) -> None:
     state = Tied().state_dict()
     own = {name: tensor for name, tensor in state.items() if name not in TIES}
-    stream_shards(tmp_path / "net", entries_of(own), backwards(own), limit=limit, ties=TIES)
+    entries = [replace(entry, tied_to=TIES.get(entry.name)) for entry in entries_of(state)]
+    stream_shards(tmp_path / "net", entries, backwards(own), limit=limit)
     checkpoint = open_checkpoint(tmp_path / "net")
     assert ties_of(checkpoint) == TIES
-    assert {e.name for e in checkpoint.entries} == state.keys()
-    assert all(raw(checkpoint.read(name)) == raw(tensor) for name, tensor in state.items())
+    assert_holds(checkpoint, state)
+    for path in shards_of(tmp_path / "net"):
+        with safetensors.safe_open(path, "pt") as file:  # transformers asks for the format where there is metadata
+            assert (file.metadata() or {"format": "pt"})["format"] == "pt"
+
+
+@pytest.mark.parametrize(
+    ("arriving", "reason"),
+    [
+        ([("a", torch.ones(3))], "'b' never came"),
+        ([("a", torch.ones(3)), ("b", torch.ones(4)), ("c", torch.ones(1))], "'b' has another size"),
+        ([("a", torch.ones(3)), ("a", torch.ones(3))], "'a' is not expected"),
+        ([("c", torch.ones(3))], "'c' is not expected"),
+    ],
+)
+def test_only_what_was_announced_is_written(tmp_path: Path, arriving: Any, reason: str) -> None:
+    entries = [Entry("a", "float32", (3,)), Entry("b", "float32", (3,))]
+    with pytest.raises(TersorError, match=reason):
+        stream_safetensors(tmp_path / "one", entries, arriving)
+    with pytest.raises(TersorError, match=reason):
+        stream_shards(tmp_path / "many", entries, arriving, limit=12)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_two_tensors_need_be_in_memory(tmp_path: Path) -> None:
@@ -106,7 +129,7 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "net"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    for force, reason in ((False, "it exists"), (True, "'notes.txt', which is not tersor's")):
+    for force, reason in ((False, "it exists"), (True, "'notes.txt', which is not replaced")):
         with pytest.raises(TersorError, match=reason):
             stream_shards(folder, entries_of(state), backwards(state), limit=12, force=force)
     (tmp_path / "file").write_text("mine")
@@ -116,8 +139,31 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
         stream_shards(tmp_path / "no" / "net", entries_of(state), backwards(state), limit=12)
     assert (folder / "notes.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 2
     (folder / "notes.txt").unlink()
-    stream_shards(folder, entries_of(state), backwards(state), limit=12, force=True)
+    shard = folder / "model-00001-of-00001.safetensors"
+    shard.mkdir()
+    with pytest.raises(TersorError, match="is not replaced"):
+        stream_shards(folder, entries_of(state), backwards(state), limit=12, force=True)
+    shard.rmdir()
+    stream_shards(folder, entries_of(state), backwards(state), limit=12)  # an empty folder is no loss
     assert_holds(open_checkpoint(folder), state)
+
+
+def test_a_folder_that_cannot_be_replaced_gets_its_name_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, folder = {"a": torch.ones(3)}, tmp_path / "net"
+    stream_shards(folder, entries_of(state), backwards(state), limit=12)
+    rename = os.replace
+
+    def failing(source: Path, target: Path) -> None:
+        if target == folder and ".old" not in source.name:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    other = {"b": torch.ones(3)}
+    with pytest.raises(KeyboardInterrupt):
+        stream_shards(folder, entries_of(other), backwards(other), limit=12, force=True)
+    assert_holds(open_checkpoint(folder), state)
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
 def test_too_many_shards_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

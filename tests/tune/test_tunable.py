@@ -71,7 +71,7 @@ def test_a_model_that_torch_cannot_copy_is_told_of() -> None:
     archive = compressed(model)
     model[0].cache = model(noise(2, 12))  # type: ignore[index, assignment]
     words = refusal(lambda: tersor.tunable(model, archive))
-    assert "Sequential cannot be copied" in words
+    assert "Sequential cannot be copied" in words and "drop tensors that are kept from a forward pass" in words
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,18 @@ def test_latents_learn_by_the_scaled_step_of_their_tensor() -> None:
     for name in coded[1:]:  # importance w asks for steps smaller by its root
         ratio = found[name] / found[coded[0]]
         assert ratio == pytest.approx((weights[coded[0]].max() / weights[name].max()).sqrt().item(), rel=0.05)
+
+
+def test_what_matters_little_does_not_race_away() -> None:
+    model = settled(mlp())
+    weights = {n: torch.full_like(p, 1e-8 if n.startswith("0") else 1.0) for n, p in model.named_parameters()}
+    net = tersor.tunable(model, compressed(model), moving=True, importance=weights)
+    rates = {id(p): group["lr"] for group in net.parameter_groups(1e-3) for p in group["params"]}
+    for group in net.groups:
+        for latent in group.latents:
+            assert rates[id(latent)] < 1.01 * 2e-3 * max(
+                latent.detach().square().mean().sqrt().item(), net.steering.step
+            )
 
 
 def test_half_precision_trains_float32_masters() -> None:

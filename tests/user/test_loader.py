@@ -137,6 +137,7 @@ def test_errors_of_the_import_itself(text: str, words: list[str]) -> None:
     for spec in ("loader_broken:f", "loader_broken.py:f"):
         message = refusal(spec)
         assert all(word in message for word in [*words, "mend that first"]), message
+        assert "<frozen" not in message
         assert len(message) < 600 and "loader_broken" not in sys.modules
 
 

@@ -7,7 +7,6 @@ header keeps the order of the names; the tensors lie by descending element size,
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,13 +32,8 @@ class Layout:
     size: int
 
 
-def nbytes(entry: Entry) -> int:
-    """Bytes that a tensor takes."""
-    return math.prod(entry.shape) * ITEM_BYTES[entry.dtype]
-
-
 def with_ties(path: str | os.PathLike[str], entries: Sequence[Entry], ties: Mapping[str, str]) -> list[Entry]:
-    """The entries, and behind them those of tied names that are not among them.
+    """The entries, tied as `ties` says, and behind them those of tied names that are not among them.
 
     Raises:
         TersorError: a name is tied to what is no tensor of its own, or to one of another dtype or shape.
@@ -52,16 +46,18 @@ def with_ties(path: str | os.PathLike[str], entries: Sequence[Entry], ties: Mapp
         repeat = named.setdefault(alias, Entry(alias, owner.dtype, owner.shape))
         if (repeat.dtype, repeat.shape) != (owner.dtype, owner.shape):
             raise TersorError(f"cannot write {path}: {alias!r} and {name!r} are tied but differ in dtype or shape")
+        named[alias] = Entry(alias, owner.dtype, owner.shape, name)
     return list(named.values())
 
 
 def layout_of(
     path: str | os.PathLike[str],
     entries: Sequence[Entry],
-    ties: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Layout:
-    """The layout of a file of these tensors, those of tied names included.
+    """The layout of a file of these tensors; those that are tied to another are in it in full, and so noted.
+
+    Ties are metadata, and with metadata goes `"format": "pt"`, without which transformers refuses a file.
 
     Raises:
         TersorError: a name or a dtype that the format cannot hold.
@@ -77,9 +73,12 @@ def layout_of(
     spans: dict[str, list[int]] = {}
     end = 0
     for entry in sorted(entries, key=lambda entry: -ITEM_BYTES[entry.dtype]):
-        start, end = end, end + nbytes(entry)
+        start, end = end, end + entry.nbytes
         spans[entry.name] = [start, end]
-    about = {**(metadata or {}), **({TIES_KEY: json.dumps(dict(ties), ensure_ascii=False)} if ties else {})}
+    about = dict(metadata or {})
+    ties = {entry.name: entry.tied_to for entry in entries if entry.tied_to is not None}
+    if ties:
+        about = {"format": "pt", **about, TIES_KEY: json.dumps(ties, ensure_ascii=False)}
     content: dict[str, Any] = {"__metadata__": about} if about else {}
     for entry in entries:
         try:

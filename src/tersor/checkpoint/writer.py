@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 Arriving = Iterable[tuple[str, "torch.Tensor"]]
-"""Names and tensors, of every tensor that is not tied to another."""
+"""Names and tensors, of each that is not tied to another."""
 
 
 def save_safetensors(
@@ -43,52 +43,62 @@ def save_safetensors(
             raise TersorError(f"cannot write {path}: two tensors are named {name!r}; rename one")
         named[name] = check_plain(name, tensor, f"cannot write {path}")
     entries = [Entry(name, dtype_name(tensor), tuple(tensor.shape)) for name, tensor in named.items()]
-    every = with_ties(path, entries, ties or {})
-    layout = layout_of(path, every, ties, metadata)
+    layout = layout_of(path, with_ties(path, entries, ties or {}), metadata)
     with atomic_output(path, force=force) as out:
         out.write(layout.header)
-        for name in layout.starts:
-            _put(out, layout.starts[name], named[name] if name in named else named[(ties or {})[name]])
+        for name, start in layout.starts.items():
+            tensor = named.get(name)
+            _put(out, start, named[(ties or {})[name]] if tensor is None else tensor)
     return layout.size
 
 
 def stream_safetensors(
-    path: str | os.PathLike[str],
-    entries: Sequence[Entry],
-    arriving: Arriving,
-    *,
-    ties: Mapping[str, str] | None = None,
-    force: bool = False,
+    path: str | os.PathLike[str], entries: Sequence[Entry], arriving: Arriving, *, force: bool = False
 ) -> int:
     """Write tensors as they arrive, each to its place, and return the bytes written; no two need be in memory at once.
 
     Args:
         path: of the file.
-        entries: of all tensors but those that `ties` maps to another.
-        arriving: these tensors, in any order.
-        ties, force: as for `save_safetensors`.
+        entries: of all names, in the order they are to have; those that are tied to another get its values.
+        arriving: name and tensor of all others, in any order.
+        force: replace what is there.
 
     Raises:
         TersorError: as `save_safetensors`; the space is taken first, so that a full disk shows at once.
     """
-    layout = layout_of(path, with_ties(path, entries, ties or {}), ties)
+    layout = layout_of(path, entries)
     with atomic_output(path, force=force) as out:
         reserve(out, layout.size)
         out.write(layout.header)
-        fill(dict.fromkeys(layout.starts, (out, layout)), arriving, ties or {})
+        fill(path, entries, dict.fromkeys(layout.starts, (out, layout)), arriving)
     return layout.size
 
 
-def fill(places: Mapping[str, tuple[BinaryIO, Layout]], arriving: Arriving, ties: Mapping[str, str]) -> None:
-    """Write each tensor where its name, and those tied to it, have their places."""
-    aliases: dict[str, list[str]] = {}
-    for alias, owner in ties.items():
-        aliases.setdefault(owner, []).append(alias)
+def fill(
+    path: str | os.PathLike[str],
+    entries: Sequence[Entry],
+    places: Mapping[str, tuple[BinaryIO, Layout]],
+    arriving: Arriving,
+) -> None:
+    """Write each tensor where its name, and those tied to it, have their places.
+
+    Raises:
+        TersorError: a tensor is missing, not expected, or of another size than its entry says.
+    """
+    waiting: dict[str, list[Entry]] = {}
+    for entry in entries:
+        waiting.setdefault(entry.tied_to or entry.name, []).append(entry)
     for name, tensor in arriving:
-        for place in (name, *aliases.get(name, ())):
-            out, layout = places[place]
-            _put(out, layout.starts[place], tensor)
+        wanted = waiting.pop(name, None)
+        if wanted is None or wanted[0].nbytes != tensor.numel() * tensor.element_size():
+            told = "is not expected" if wanted is None else "has another size than it should"
+            raise TersorError(f"cannot write {path}: tensor {name!r} {told}; check where it comes from")
+        for entry in wanted:
+            out, layout = places[entry.name]
+            _put(out, layout.starts[entry.name], tensor)
         del tensor  # before the next one is made
+    if waiting:
+        raise TersorError(f"cannot write {path}: tensor {next(iter(waiting))!r} never came; check where it comes from")
 
 
 def _put(out: BinaryIO, start: int, tensor: torch.Tensor) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tersor.cli.shared import add_command, check_out, print_json, progress
@@ -22,7 +25,11 @@ def add_to(commands: Commands) -> None:
     sub = add_command(commands, "decompress", _decompress, text, _example("decompress model.tersor plain.safetensors"))
     sub.add_argument("source", metavar="IN", help="an archive")
     sub.add_argument("out", metavar="OUT", help="the .safetensors file to write; with --shard-size a folder")
-    sub.add_argument("--shard-size", metavar="SIZE", help="write a folder of shards of this size, as 2GB, and an index")
+    sub.add_argument(
+        "--shard-size",
+        metavar="SIZE",
+        help="write a folder of shards of at most this size (2GB), larger tensors alone, and their index",
+    )
     sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
 
     text = "show what is inside: per tensor its representation, bits and error"
@@ -44,17 +51,18 @@ def _decompress(options: argparse.Namespace) -> None:
     from tersor.checkpoint import stream_safetensors, stream_shards
     from tersor.recipe import parse_size
 
-    limit = None if options.shard_size is None else parse_size(options.shard_size)
+    limit = None if options.shard_size is None else parse_size(options.shard_size, "--shard-size")
     if limit is not None and limit < 1:
         raise TersorError(f"--shard-size {options.shard_size} holds nothing; give a size like 2GB")
+    if Path(os.path.realpath(options.out)) in Path(os.path.realpath(options.source)).parents and limit is not None:
+        raise TersorError(f"{options.source} is in {options.out}, which would be replaced; give another folder")
     archive = open_archive(options.source)
-    entries, ties = archive.owned(), archive.ties
     with progress() as show:
-        arriving = _shown(archive, len(entries), show)
+        arriving = _shown(archive, show)
         if limit is None:
-            sizes = [stream_safetensors(options.out, entries, arriving, ties=ties, force=options.force)]
+            sizes = [stream_safetensors(options.out, archive.entries, arriving, force=options.force)]
         else:
-            sizes = stream_shards(options.out, entries, arriving, limit=limit, ties=ties, force=options.force)
+            sizes = stream_shards(options.out, archive.entries, arriving, limit=limit, force=options.force)
     size = sum(sizes)
     if options.json:
         shards = {} if limit is None else {"shards": len(sizes)}
@@ -64,12 +72,13 @@ def _decompress(options: argparse.Namespace) -> None:
         print(f"{options.out}: {len(archive)} tensors, {size:,} B{shards_told}")
 
 
-def _shown(archive: Archive, count: int, show: Show) -> Iterator[tuple[str, torch.Tensor]]:
+def _shown(archive: Archive, show: Show) -> Iterator[tuple[str, torch.Tensor]]:
     """The archive's tensors, with progress."""
-    for done, (name, tensor) in enumerate(archive.tensors(), 1):
+    total, done = sum(entry.tied_to is None for entry in archive.entries), itertools.count(1)
+    for name, tensor in archive.tensors():
         yield name, tensor
         del tensor  # before the next one is decoded
-        show("decoding", done, count)
+        show("decoding", next(done), total)
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -90,11 +90,9 @@ class MovingGroup(nn.Module):
         self._loaded = True
 
     def units(self) -> list[float]:
-        """Of each tensor, what a step of the lattice is multiplied with: the geometric mean of its scales."""
+        """Of each tensor, what a step of the lattice is multiplied with: the median of its scales."""
         levels = self.coder.scale_levels
-        if not levels:
-            return [1.0] * len(self.latents)
-        return [float(np.exp(np.log(scale_of(level)).mean())) for level in levels]
+        return [float(np.median(scale_of(level))) for level in levels] if levels else [1.0] * len(self.latents)
 
     @torch.no_grad()
     def show(self) -> None:

@@ -21,7 +21,7 @@ from tersor.files import atomic_output
 if TYPE_CHECKING:
     from tersor.tune.run import Run
 
-_VERSION = 1
+_VERSION = 2
 _KEPT = ("step", "best", "best_loss", "best_step", "since", "smooth", "stopped")  # attributes of the run
 _WHOSE = ("steps", "settling", "origin", "net", "optimizer", "scaler")
 

@@ -233,18 +233,22 @@ class Tunable(nn.Module):
         """Parameters for a torch optimizer of Adam's kind, each with a rate that suits its unit.
 
         Kept tensors, gains and scales (logarithms) and bases (of unit length) get `lr`; codebooks `lr` times five of
-        their root mean squares; latents `lr` times two steps of the lattice and the scale of their tensor, since moving
-        by a scaled step changes a code.
+        their root mean squares; latents `lr` times two steps of the lattice, since moving by a step changes a code. The
+        step is multiplied by the tensor's scale, but where that is large not beyond the tensor's root mean square:
+        Adam moves what matters little as fast as anything else.
         """
         shared: list[nn.Parameter] = [*self.masters]
         out: list[dict[str, Any]] = []
         for group in self.groups:
             if isinstance(group, MovingGroup):
                 assert self.steering is not None
-                step = 2 * lr * self.steering.step
-                learning = [(p, unit) for p, unit in zip(group.latents, group.units(), strict=True) if p.requires_grad]
-                units = sorted({unit for _, unit in learning})
-                out += [{"params": [p for p, u in learning if u == unit], "lr": step * unit} for unit in units]
+                step = self.steering.step
+                rates: dict[float, list[nn.Parameter]] = {}
+                for latent, unit in zip(group.latents, group.units(), strict=True):
+                    size = latent.detach().square().mean().sqrt().item()
+                    if latent.requires_grad:
+                        rates.setdefault(2 * lr * step * min(unit, max(1.0, size / step)), []).append(latent)
+                out += [{"params": latents, "lr": rate} for rate, latents in rates.items()]
                 continue
             assert isinstance(group, CodedGroup)
             shared += _trained([group.basis, group.gain, group.scales])

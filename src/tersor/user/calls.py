@@ -58,5 +58,8 @@ def copied(model: nn.Module) -> nn.Module:
     except Exception as error:
         cure = "make copy.deepcopy of it work"
         if "deepcopy protocol" in str(error):  # weights that a forward hook computes, as the old weight_norm does
-            cure = "use torch.nn.utils.parametrizations, or end with prune.remove or remove_weight_norm"
+            cure = (
+                "drop tensors that are kept from a forward pass, and for weights that are computed use "
+                "torch.nn.utils.parametrizations, or end with prune.remove or remove_weight_norm"
+            )
         raise TersorError(f"{type(model).__name__} cannot be copied ({described(error)}); {cure}") from error

@@ -17,7 +17,8 @@ def described(error: BaseException) -> str:
     said = f": {said[:_LONG]}{'…' if len(said) > _LONG else ''}" if said else ""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [f for f in frames if not f.filename.startswith(_OURS)]
-    own = [f for f in theirs if not f.filename.startswith((*_OTHERS, "<"))] or theirs
+    theirs = [f for f in theirs if not f.filename.startswith("<")]
+    own = [f for f in theirs if not f.filename.startswith(_OTHERS)] or theirs
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}{said}{where}"
 
