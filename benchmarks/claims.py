@@ -4,7 +4,7 @@ from __future__ import annotations
 
 MAIN = "resnet20-cifar10jpeg"
 
-CLAIMS: dict[str, tuple[str, ...]] = {
+_MAIN: dict[str, tuple[str, ...]] = {
     "Against iterative magnitude pruning": tuple(f"{m}@{r}" for r in (8, 16, 24) for m in ("lattice", "pruning")),
     "Against scalar quantization and NNCodec, trained alike": (
         *(f"{m}@{r}" for r in (16, 24, 27) for m in ("lattice", "uniform", "nncodec")),
@@ -25,18 +25,16 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "lattice@16", "lattice:prune=0.6,steps=100@16", "lattice@27", "lattice:prune=0.6,steps=100@27",
     ),
 }  # fmt: skip
-"""By the title of the table; on `MAIN`."""
 
-OTHERS: dict[str, dict[str, tuple[str, ...]]] = {
-    "What importance is worth, before and after tuning": {
-        "stories260k": ("lattice:importance=none@7.2", "lattice@7.2"),
-        "enet-camvid": ("lattice@15.3", "lattice:importance=fisher@15.3"),
-    },
+CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {title: {MAIN: cases} for title, cases in _MAIN.items()}
+"""Cases by the title of the table and the network."""
+
+CLAIMS["What importance is worth, before and after tuning"] |= {
+    "stories260k": ("lattice:importance=none@7.2", "lattice@7.2"),
+    "enet-camvid": ("lattice@15.3", "lattice:importance=fisher@15.3"),
 }
-"""By title and network, what other networks add."""
 
 
 def cases(network: str) -> tuple[str, ...]:
     """All cases of a network that speak of a claim."""
-    own = [case for cases in CLAIMS.values() for case in cases] if network == MAIN else []
-    return tuple(own + [case for networks in OTHERS.values() for case in networks.get(network, ())])
+    return tuple(case for networks in CLAIMS.values() for case in networks.get(network, ()))

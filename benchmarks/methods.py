@@ -58,6 +58,8 @@ def lattice(task: Task, net: nn.Module, ratio: float, steps: int, settings: Sett
     if kind != "none":
         weights = tersor.importance(net, task.data(0), kind=kind, batches=IMPORTANCE_BATCHES[kind])
     recipe = tersor.Recipe(ratio=ratio, keep=settings.pop("keep", "bf16"), scheme=settings.pop("scheme", scheme))
+    if "parts" in settings and weights is not None:
+        raise ValueError("separate codebooks are made without importance")
     if "parts" in settings:
         archive = separate(net, recipe, settings.pop("parts"))
     else:

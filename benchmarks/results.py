@@ -31,7 +31,7 @@ as read back from the file, kept tensors as bfloat16. A pruned network has prune
 then tuned. `lost` is in points, paired item by item, with a bootstrap interval; the language model's
 points are 100 over its perplexity. `divergence` is that of the answers from the original's on held-out inputs, in
 nats. A case that ends in `#seed` is the same with another order of the inputs; summaries and bars are means over
-seeds, one unless said."""
+seeds; where there are several, `lost` says what the least and the most was."""
 
 
 def run(options: Options) -> None:

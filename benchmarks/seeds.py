@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.tuning import Case
-
 Results = dict[str, Any]
 
 _MEANS = ("bytes", "ratio", "coded", "score", "lost", "lost_low", "lost_high", "divergence", "step_seconds")
@@ -14,27 +12,41 @@ _MEANS = ("bytes", "ratio", "coded", "score", "lost", "lost_low", "lost_high", "
 def averaged(results: Results) -> Results:
     """Results whose cases are means over seeds, named without one.
 
-    The interval is the mean of the seeds' intervals over test items, so it is the wider one: it doesn't shrink with
-    their number. `seeds` counts them; `least` and `most` are points lost with the luckiest and unluckiest.
+    The interval is the mean of the seeds' intervals over test items; what seeds differ by is not in it. `seeds` counts
+    them, `cases` names them as the command takes them, `least` and `most` are points lost with the luckiest and
+    unluckiest.
+
+    Raises:
+        ValueError: seeds of one case were trained for different numbers of steps, or some with `--quick`.
     """
     return {name: {**entry, "cases": _merged(entry["cases"])} for name, entry in results.items()}
 
 
 def _merged(cases: Results) -> Results:
-    together: dict[str, list[Results]] = {}
-    for case, row in cases.items():
-        together.setdefault(str(Case.parse(case.partition("#")[0])), []).append(row)
+    together: dict[str, Results] = {}
+    for case, row in sorted(cases.items()):
+        together.setdefault(case.partition("#")[0], {})[case] = row
     return {case: _mean(rows) for case, rows in together.items()}
 
 
-def _mean(rows: list[Results]) -> Results:
+def _mean(named: Results) -> Results:
+    rows = list(named.values())
+    if len({(row["steps"], row["quick"]) for row in rows}) > 1:
+        raise ValueError(f"{', '.join(named)}: not of the same number of steps, or some are quick; measure them again")
     mean = dict(rows[0])
     for key in _MEANS:
         known = [row[key] for row in rows if row.get(key) is not None]
         if known:
             mean[key] = sum(known) / len(known)
     lost = [row["lost"] for row in rows]
-    return {**mean, "bytes": round(mean["bytes"]), "seeds": len(rows), "least": min(lost), "most": max(lost)}
+    return {
+        **mean,
+        "bytes": round(mean["bytes"]),
+        "seeds": len(rows),
+        "cases": " ".join(named),
+        "least": min(lost),
+        "most": max(lost),
+    }
 
 
 def told(row: Results) -> str:

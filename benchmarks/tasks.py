@@ -115,19 +115,6 @@ def crop_and_flip(images: torch.Tensor, margin: int, generator: torch.Generator)
     return padded[item, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def zoom_and_flip(images: torch.Tensor, least: float, generator: torch.Generator) -> torch.Tensor:
-    """Of images [B, C, H, W] a random part of `least` to 1 of their sides, mirrored at random, as large as before."""
-    count = len(images)
-    side = least + (1 - least) * torch.rand(count, generator=generator)
-    centre = (1 - side) * (2 * torch.rand(2, count, generator=generator) - 1)
-    mirror = 1 - 2.0 * (torch.rand(count, generator=generator) < 0.5)
-    zero = torch.zeros(count)
-    rows = torch.stack([side * mirror, zero, centre[0]], 1), torch.stack([zero, side, centre[1]], 1)
-    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    shown = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    return shown.contiguous(memory_format=torch.channels_last)
-
-
 def _cifar_held() -> list[torch.Tensor]:
     return list(_cifar_train()[-_HELD["cifar"] :].permute(0, 3, 1, 2).split(250))
 
@@ -158,7 +145,8 @@ def _imagenet_data(seed: int, batch: int = 25) -> Callable[[], Iterator[torch.Te
     def one_pass() -> Iterator[torch.Tensor]:
         images = zoo().imagenet("train")[0][: -_HELD["imagenet"]]
         for index in torch.randperm(len(images), generator=generator).split(batch):
-            yield zoom_and_flip(zoo().normalize_mobilenet(images[index]), 0.5, generator)
+            chosen = zoo().normalize_mobilenet(images[index]).permute(0, 2, 3, 1)
+            yield crop_and_flip(chosen, 16, generator)
 
     return one_pass
 
@@ -257,7 +245,7 @@ TASKS = {
     "resnet20-cifar10jpeg": _cifar("resnet20-cifar10jpeg"),
     "resnet32-cifar10": _cifar("resnet32-cifar10"),
     "mobilenetv1-075-imagenet": Task(
-        "mobilenetv1-075-imagenet", "top-1, %", 600, _imagenet_data, _imagenet_held, _imagenet_items, _percent
+        "mobilenetv1-075-imagenet", "top-1, %", 180, _imagenet_data, _imagenet_held, _imagenet_items, _percent
     ),
     "enet-camvid": Task("enet-camvid", "mean IoU, %", 600, _camvid_data, _camvid_held, _camvid_items, _mean_iou),
     "stories260k": Task(

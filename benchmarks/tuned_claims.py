@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.claims import CLAIMS, MAIN, OTHERS
+from benchmarks.claims import CLAIMS
 from benchmarks.seeds import told
 from benchmarks.tuned_tables import COMMAND, find
 
@@ -15,9 +15,9 @@ Results = dict[str, Any]
 def sections(results: Results) -> list[str]:
     """A title and a table for each claim of which anything was measured."""
     out = []
-    for title, own in CLAIMS.items():
+    for title, networks in CLAIMS.items():
         tables = []
-        for network, cases in {MAIN: own, **OTHERS.get(title, {})}.items():
+        for network, cases in networks.items():
             rows = [(case, find(results.get(network, {"cases": {}}), case)) for case in cases]
             measured = [(case, row) for case, row in rows if row is not None]
             if measured:
@@ -29,7 +29,7 @@ def sections(results: Results) -> list[str]:
 
 def table(network: str, rows: Sequence[tuple[str, Results]]) -> str:
     """Bytes, score and loss of some cases of a network."""
-    lines = [f"`{COMMAND} --checkpoints {network} --cases {' '.join(case for case, _ in rows)}`", ""]
+    lines = [f"`{COMMAND} --checkpoints {network} --cases {' '.join(row['cases'] for _, row in rows)}`", ""]
     lines += [
         "| case | file, bytes | ratio | coded | tuned | lost | divergence | steps |",
         "|---|---|---|---|---|---|---|---|",

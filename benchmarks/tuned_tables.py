@@ -50,17 +50,25 @@ def headline(results: Results) -> str:
             if best is None:
                 cells.append("none measured")
             else:
-                cells.append(
-                    f"{best['ratio']:.2f}x, {best['bytes']:,} B, {best['score']:.2f} ({best['lost']:+.2f} lost)"
-                )
+                cells.append(f"{best['ratio']:.2f}x, {best['bytes']:,} B, {best['score']:.2f}, lost {told(best)}")
         lines.append(f"| {name} | {entry['before']['score']:.2f} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
 
 
 def ours(entry: Results) -> list[Results]:
-    """Files that tersor wrote with its defaults, smallest first."""
-    rows = [row for case, row in entry["cases"].items() if Case.parse(case).method == "lattice" and ":" not in case]
-    return sorted(rows, key=lambda row: row["bytes"])
+    """Files that tersor wrote with its defaults, for whatever number of steps, smallest first."""
+    return sorted((row for case, row in entry["cases"].items() if _plain(case)), key=lambda row: row["bytes"])
+
+
+def longest(entry: Results, ratio: float) -> Results | None:
+    """The result of the longest training with the defaults at a ratio."""
+    rows = [row for case, row in entry["cases"].items() if _plain(case) and Case.parse(case).ratio == ratio]
+    return max(rows, key=lambda row: row["steps"], default=None)
+
+
+def _plain(text: str) -> bool:
+    case = Case.parse(text)
+    return case.method == "lattice" and {name for name, _ in case.options} <= {"steps"}
 
 
 def no_loss(entry: Results) -> Results | None:
