@@ -82,7 +82,7 @@ class Archive:
         expected = self._kept_first + len(self._pools) + len(self._large) + 1  # the last one is padding
         if len(self.index.lengths) != expected:
             raise ArchiveError("the index is damaged (sections missing)")
-        if any(i < 0 or i > 0xFFFFFFFF for i in self.index.checks):
+        if not 0 <= min(self.index.checks) <= max(self.index.checks) <= 0xFFFFFFFF:  # there is always the padding's
             raise ArchiveError("the index is damaged (checksums out of range)")
 
     def section(self, i: int) -> bytes:
@@ -110,12 +110,12 @@ class Archive:
 
     @cached_property
     def _group_sections(self) -> list[int]:
-        from tersor.representations.vectors import layout
+        from tersor.representations.vectors import chunks
 
         counts = []
         for record in self.index.groups:
-            planes = layout([self.index.shapes[i] for i in record.tensors], record.dim, record.survivors)
-            counts.append(section_count(record, len(planes.chunk_starts) - 1))
+            shapes = [self.index.shapes[i] for i in record.tensors]
+            counts.append(section_count(record, chunks(shapes, record.dim, record.survivors)))
         return counts
 
     @cached_property

@@ -186,4 +186,4 @@ def _check(index: Index, size: int) -> None:
             pairs = zip(group.survivors, sizes, strict=True)
             need(all(0 <= count <= size for count, size in pairs), "more survivors than elements")
     need(len(index.errors) == sum(len(g.tensors) for g in index.groups), "errors missing")
-    need(len(index.lengths) == len(index.checks) and all(n >= 0 for n in index.lengths), "sections out of range")
+    need(len(index.lengths) == len(index.checks) and min(index.lengths, default=0) >= 0, "sections out of range")

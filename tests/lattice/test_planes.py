@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lattices import cut, cut_planes, shapes
 
 from tersor.lattice import planes
-from tersor.lattice.planes import MIXES, Planes, Shape, plan_planes
+from tersor.lattice.planes import MIXES, Planes, Shape, chunk_count, plan_planes
 
 
 @given(cut_planes())
@@ -44,6 +44,12 @@ def test_sizes_of_pieces_and_chunks_are_bounded(given_shapes: list[Shape], piece
     assert (sizes[:-1] >= chunk).all()
     largest = max(max(piece, s.cols * s.dim) for s in given_shapes)
     assert (sizes < chunk + largest).all()
+
+
+@given(shapes, st.integers(1, 300), st.integers(1, 300))
+def test_chunks_are_counted_without_being_made(given_shapes: list[Shape], piece: int, chunk: int) -> None:
+    with cut(piece, chunk):
+        assert chunk_count(given_shapes) == len(plan_planes(given_shapes).chunk_starts) - 1
 
 
 @given(cut_planes())

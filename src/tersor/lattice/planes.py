@@ -142,6 +142,25 @@ class Planes:
         return symbols[start : start + sizes[k]].reshape(dim, piece.last - piece.first, cols)
 
 
+def chunk_count(shapes: Iterable[Shape]) -> int:
+    """Chunks that `plan_planes` makes of these tensors, from arithmetic alone: opening a large file needs no more."""
+    count = filled = 0
+    for shape in shapes:
+        per_row = shape.cols * shape.dim
+        height = max(1, PIECE // max(per_row, 1))
+        for pieces, size in ((shape.rows // height, height * per_row), (1, shape.rows % height * per_row)):
+            if not size:
+                continue
+            closing = -(-(CHUNK - filled) // size)  # pieces that close the chunk begun before
+            if pieces < closing:
+                filled += pieces * size
+                continue
+            each = -(-CHUNK // size)
+            count += 1 + (pieces - closing) // each
+            filled = (pieces - closing) % each * size
+    return count + (filled > 0)
+
+
 def plan_planes(shapes: list[Shape]) -> Planes:
     """Cut tensors into pieces, planes and chunks; a tensor without rows is in none."""
     pieces: list[Piece] = []

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tersor.lattice.planes import Planes, Shape, plan_planes
+from tersor.lattice.planes import Planes, Shape, chunk_count, plan_planes
 
 MAX_KERNEL = 32
 _MAX_COLS = 1 << 16
@@ -57,10 +57,19 @@ def layout(shapes: Sequence[tuple[int, ...]], dim: int, survivors: Sequence[int]
 
     A sparse tensor of which everything survives stands as any other does.
     """
+    return plan_planes(_arranged(shapes, dim, survivors))
+
+
+def chunks(shapes: Sequence[tuple[int, ...]], dim: int, survivors: Sequence[int] | None = None) -> int:
+    """The number of chunks in the scan order of a group."""
+    return chunk_count(_arranged(shapes, dim, survivors))
+
+
+def _arranged(shapes: Sequence[tuple[int, ...]], dim: int, survivors: Sequence[int] | None) -> list[Shape]:
     if survivors is None:
-        return plan_planes([arrange(shape, dim) for shape in shapes])
+        return [arrange(shape, dim) for shape in shapes]
     pairs = zip(shapes, survivors, strict=True)
-    return plan_planes([arrange(s, dim) if n == math.prod(s) else run(n, dim) for s, n in pairs])
+    return [arrange(s, dim) if n == math.prod(s) else run(n, dim) for s, n in pairs]
 
 
 def cut(values: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
