@@ -243,6 +243,7 @@ def _cifar(name: str) -> Task:
 
 TASKS = {
     "resnet20-cifar10jpeg": _cifar("resnet20-cifar10jpeg"),
+    "resnet20-cifar10": _cifar("resnet20-cifar10"),
     "resnet32-cifar10": _cifar("resnet32-cifar10"),
     "mobilenetv1-075-imagenet": Task(
         "mobilenetv1-075-imagenet", "top-1, %", 180, _imagenet_data, _imagenet_held, _imagenet_items, _percent

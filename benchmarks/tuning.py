@@ -58,6 +58,7 @@ class Case:
 
 PLAN: dict[str, tuple[str, ...]] = {
     "resnet20-cifar10jpeg": tuple(f"lattice@{r}" for r in (8, 14, 15.3, 16, 24, 27, 32, 36, 48)),
+    "resnet20-cifar10": ("lattice@7.2", "lattice@15.3", "lattice@27"),
     "resnet32-cifar10": ("lattice@7.2", "lattice@14", "lattice@15.3", "lattice@20", "lattice@27"),
     "mobilenetv1-075-imagenet": ("lattice@7.2", "lattice@10", "lattice@14", "lattice@15.3", "lattice@27"),
     "enet-camvid": ("lattice@7.2", "lattice@14", "lattice@15.3", "lattice@20", "lattice@27"),
