@@ -8,7 +8,7 @@ _MAIN: dict[str, tuple[str, ...]] = {
     "Against iterative magnitude pruning": tuple(f"{m}@{r}" for r in (8, 16, 24) for m in ("lattice", "pruning")),
     "Against scalar quantization and NNCodec, trained alike": (
         *(f"{m}@{r}" for r in (16, 24, 27) for m in ("lattice", "uniform", "nncodec")),
-        "lattice@8", "integer:bits=4@8", "integer:bits=2@16", "lattice@32", "lattice@36",
+        "lattice@8", "integer:bits=8@4", "integer:bits=4@8", "integer:bits=2@16", "lattice@32", "lattice@36",
     ),
     "One shared set of codebooks against separate sets": tuple(
         f"additive:moving=no,steps=100,parts={p}@16" for p in ("1", "2", "4", "8", "layers")

@@ -63,7 +63,7 @@ def _pruning(entry: Results) -> Figure:
         return Figure(name, bar, stretch, COMMAND)
     leads = [(r, mine["score"] - theirs["score"]) for r, mine, theirs in pairs if mine and theirs]
     told = ", ".join(f"{r}x {lead:+.2f}" for r, lead in leads)
-    halves = [_best_below(entry, theirs["bytes"] / 2, theirs["score"]) for _, _, theirs in pairs if theirs]
+    halves = [_best_below(entry, theirs, 0.5) for _, _, theirs in pairs if theirs]
     told += "; with half the bytes or less " + ", ".join("none measured" if h is None else f"{h:+.2f}" for h in halves)
     met = all(lead > 0 for _, lead in leads)
     return Figure(
@@ -71,9 +71,12 @@ def _pruning(entry: Results) -> Figure:
     )
 
 
-def _best_below(entry: Results, size: float, score: float) -> float | None:
-    """How far tersor's best file of at most so many bytes (0.5 % is no difference) is ahead of a score."""
-    leads = [row["score"] - score for row in ours(entry) if row["bytes"] <= 1.005 * size]
+def _best_below(entry: Results, rival: Results, share: float) -> float | None:
+    """How far tersor's best file after as many steps, of at most that share of a rival's bytes (0.5 % is no
+    difference), is ahead of its score."""
+    size = 1.005 * share * rival["bytes"]
+    alike = [row for row in ours(entry) if row["steps"] == rival["steps"] and row["bytes"] <= size]
+    leads = [row["score"] - rival["score"] for row in alike]
     return max(leads) if leads else None
 
 
@@ -89,8 +92,8 @@ def _rivals(entry: Results) -> Figure:
     ]  # fmt: skip
     if not rivals:
         return Figure(name, bar, stretch, COMMAND)
-    even = [(case, _best_below(entry, row["bytes"], row["score"])) for case, row in rivals]
-    fewer = [_best_below(entry, 0.75 * row["bytes"], row["score"]) for _, row in rivals]
+    even = [(case, _best_below(entry, row, 1.0)) for case, row in rivals]
+    fewer = [_best_below(entry, row, 0.75) for _, row in rivals]
     told = ", ".join(
         f"{case}{_seeds(entry['cases'][case])} {'none' if lead is None else f'{lead:+.2f}'}" for case, lead in even
     )

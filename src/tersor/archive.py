@@ -215,7 +215,7 @@ class Archive:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All tensors by name, in the order and with the dtypes they were given; tied names share one tensor."""
         found = dict(self.tensors())
-        return {entry.name: found[entry.tied_to or entry.name] for entry in self.entries}
+        return {entry.name: found[entry.owner] for entry in self.entries}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """Decode one tensor, reading only the sections it needs."""

@@ -96,7 +96,7 @@ def encode(
     weights = None
     if importance is not None:
         coded = {plan.entries[i].name: plan.entries[i].shape for g in plan.groups for i in g.tensors}
-        weights = importance_of(coded, {e.name: e.tied_to or e.name for e in plan.entries}, importance)
+        weights = importance_of(coded, {e.name: e.owner for e in plan.entries}, importance)
     coders = [_coder(checkpoint, plan, recipe, g, weights) for g in range(len(plan.groups))]
     data = _meet(plan, recipe, rest, base, coders, progress)
     if len(data) < NEARLY * plan.budget and not generous:  # steps so fine say that there is little to code at all

@@ -73,6 +73,15 @@ def test_tied_tensors_are_in_one_shard_and_tied_again(tmp_path: Path, limit: int
             assert (file.metadata() or {"format": "pt"})["format"] == "pt"
 
 
+def test_an_owner_without_a_name(tmp_path: Path) -> None:
+    entries = [Entry("", "float32", (3,)), Entry("b", "float32", (3,), tied_to="")]
+    stream_safetensors(tmp_path / "x.safetensors", entries, [("", torch.arange(3.0))])
+    stream_shards(tmp_path / "net", entries, [("", torch.arange(3.0))], limit=1)
+    for path in (tmp_path / "x.safetensors", tmp_path / "net"):
+        assert_holds(open_checkpoint(path), {"": torch.arange(3.0), "b": torch.arange(3.0)})
+        assert ties_of(open_checkpoint(path)) == {"b": ""}
+
+
 @pytest.mark.parametrize(
     ("arriving", "reason"),
     [

@@ -27,6 +27,11 @@ class Entry:
     """The earlier tensor that this one shares its values with; None for a tensor of its own."""
 
     @property
+    def owner(self) -> str:
+        """The name of the tensor whose values these are: its own, or what it is tied to (which may be "")."""
+        return self.name if self.tied_to is None else self.tied_to
+
+    @property
     def numel(self) -> int:
         """Number of elements; 1 for a 0-d tensor."""
         return math.prod(self.shape)
@@ -72,7 +77,7 @@ class Checkpoint:
         entry = self._by_name.get(name)
         if entry is None:
             raise TersorError(f"{self.source} has no tensor {name!r}; see the names in its entries")
-        return self.load(entry.tied_to or name)
+        return self.load(entry.owner)
 
 
 def tie(entries: Iterable[tuple[Entry, Hashable]]) -> tuple[Entry, ...]:

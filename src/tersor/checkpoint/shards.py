@@ -70,7 +70,7 @@ def _divided(entries: Sequence[Entry], limit: int) -> list[list[Entry]]:
     """Entries shard by shard, those that are tied beside their owner."""
     together: dict[str, list[Entry]] = {}
     for entry in entries:
-        together.setdefault(entry.tied_to or entry.name, []).append(entry)
+        together.setdefault(entry.owner, []).append(entry)
     shards: list[list[Entry]] = [[]]
     filled = 0
     for tied in together.values():

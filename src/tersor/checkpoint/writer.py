@@ -87,7 +87,7 @@ def fill(
     """
     waiting: dict[str, list[Entry]] = {}
     for entry in entries:
-        waiting.setdefault(entry.tied_to or entry.name, []).append(entry)
+        waiting.setdefault(entry.owner, []).append(entry)
     for name, tensor in arriving:
         wanted = waiting.pop(name, None)
         if wanted is None or wanted[0].nbytes != tensor.numel() * tensor.element_size():
