@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +68,7 @@ def _run(options: argparse.Namespace) -> None:
     check_out(options.source, options.out, options.force)
     from tersor.api import open as open_archive
     from tersor.tune.tunable import tunable
-    from tersor.user.calls import scored
+    from tersor.user.calls import copied, scored
 
     archive = open_archive(options.source)
     data = load_function(options.data)
@@ -80,7 +79,7 @@ def _run(options: argparse.Namespace) -> None:
     seed_everything(options.seed)
     with faults_of(options.model):
         net = tunable(model, archive, moving=not options.fixed, importance=importance)
-        before = None if evaluate is None else scored(evaluate, archive.apply_(copy.deepcopy(model)), options.source)
+        before = None if evaluate is None else scored(evaluate, archive.apply_(copied(model)), options.source)
     if not options.json:
         for line in plan_lines(archive, net, options):
             note(line)
