@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lattices import seeds, trellises
 
+from tersor.kernels import instruction_sets, using_instruction_set
 from tersor.lattice import contexts, kernels
 from tersor.lattice.kernels import Scan
 from tersor.lattice.trellis import Trellis
@@ -63,3 +64,19 @@ def test_chunks_are_searched_each_by_itself(chunks: int, seed: int, trellis: Tre
     found = kernels.search(x, 1.0, None, together, cost, 0.25, trellis)
     alone = [kernels.search(part, 1.0, None, each, cost, 0.25, trellis) for part in np.split(x, chunks)]
     np.testing.assert_array_equal(found, np.concatenate(alone))
+
+
+@given(st.integers(1, 40), st.integers(1, 20), seeds, trellises, st.booleans())
+def test_the_same_symbols_on_every_instruction_set(
+    rows: int, cols: int, seed: int, trellis: Trellis, weighted: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_t(2, rows * cols).astype(np.float32)
+    weight = rng.exponential(size=x.size).astype(np.float32) if weighted else None
+    scan = Scan(np.array([[rows, cols, 4096, 6, 2, 4, 4]]), np.array([0, 1]), np.array([0, x.size]))
+    cost = rng.uniform(0, 9, (2 * contexts.CONTEXTS, rng.integers(1, 20))).astype(np.float32)
+    found = []
+    for name in instruction_sets():
+        with using_instruction_set(name):
+            found.append(kernels.search(x, 0.2, weight, scan, cost, 0.25, trellis).tobytes())
+    assert len(set(found)) <= 1
