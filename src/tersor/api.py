@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tersor.archive import Archive
 from tersor.checkpoint import Checkpoint, count_zeros, open_checkpoint
-from tersor.errors import TargetError, TersorError
+from tersor.errors import TersorError
+from tersor.files import atomic_output
 from tersor.plan import Plan, countable, make_plan
-from tersor.recipe import Recipe
+from tersor.recipe import Recipe, parse_size
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[str, int, int], None]
-_ATTEMPTS = 5
 
 
 def dry_run(source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Checkpoint, recipe: Recipe) -> Plan:
@@ -39,10 +39,18 @@ def compress(
     source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Checkpoint,
     recipe: Recipe,
     *,
-    importance: Mapping[str, torch.Tensor] | None = None,
+    importance: Mapping[str, torch.Tensor] | Checkpoint | None = None,
     progress: Progress | None = None,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    memory: int | str | None = None,
+    resume: bool = False,
+    distributed: bool = False,
 ) -> Archive:
     """Compress a checkpoint to the recipe's target.
+
+    Checkpoints of more than `encode.TRAINED` values to code are trained on a sample and coded chunk by chunk, whatever
+    their size, in bounded memory.
 
     Args:
         source: a module, a state dict, or a path to .safetensors, a sharded folder, or .pt/.pth/.th.
@@ -50,55 +58,72 @@ def compress(
         importance: weight of a squared error, element by element, non-negative; by tensor name. Only ratios
             matter; tensors not named weigh as much as the average.
         progress: called with a stage's name, steps done and steps expected.
+        out: the file to write; in memory without.
+        force: replace `out` if it exists, and what an interrupted run left beside it.
+        memory: what this process may take, in bytes or as a text like "2GB".
+        resume: go on with what an interrupted run of the same input, recipe and version left beside `out`.
+        distributed: work together with the other processes that torchrun started; they make the same call, and `out` is
+            in a folder that all of them see.
 
     Returns:
-        The archive, in memory; `save` writes it.
+        The archive: at `out`, or in memory, where `save` writes it.
 
     Raises:
         TersorError: the source cannot be read or holds NaN or infinity; the target cannot be met; `importance` does not
-            fit.
+            fit; `memory` is too little (says how much is needed); what an earlier run left is of another input, recipe
+            or version (says what differs); `out` cannot be written; another process ended.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
-    if importance is not None:
-        unknown = sorted(set(importance) - {e.name for e in checkpoint.entries})
+    limit = None if memory is None else parse_size(memory, "memory")
+    weights = importance if importance is None or isinstance(importance, Checkpoint) else open_checkpoint(importance)
+    if weights is not None:
+        unknown = sorted({e.name for e in weights.entries} - {e.name for e in checkpoint.entries})
         if unknown:
             raise TersorError(f"importance names tensors that {checkpoint.source} lacks: {', '.join(unknown[:10])}")
-    zeros = count_zeros(checkpoint, countable(checkpoint, recipe))
-    if recipe.scheme == "additive":
-        return Archive(_additive(checkpoint, recipe, zeros, importance, progress))
-    from tersor.encode import encode
+    if (resume or distributed) and out is None:
+        raise TersorError("resume and distributed need a file to write: give out")
+    from tersor.stream.run import is_large
+    from tersor.stream.start import archive_bytes, together, write_archive
 
-    return Archive(encode(checkpoint, make_plan(checkpoint, recipe, zeros=zeros), recipe, importance, progress))
+    if out is None:
+        if is_large(checkpoint, recipe):
+            data = archive_bytes(checkpoint, recipe, importance=weights, memory=limit, progress=progress)
+        else:
+            data = _at_once(checkpoint, recipe, weights, limit, progress)
+        return Archive(data)
+    with together(distributed) as team:
+        if is_large(checkpoint, recipe):
+            write_archive(
+                checkpoint, recipe, out, team, importance=weights, memory=limit, resume=resume, force=force,
+                progress=progress,
+            )  # fmt: skip
+        else:
+            team.share("at once", lambda: _save(_at_once(checkpoint, recipe, weights, limit, progress), out, force))
+    return open(out)
 
 
-def _additive(
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    zeros: Mapping[str, int],
-    importance: Mapping[str, torch.Tensor] | None,
-    progress: Progress | None,
+def _save(data: bytes, out: str | os.PathLike[str], force: bool) -> None:
+    with atomic_output(out, force=force) as file:
+        file.write(data)
+
+
+def _at_once(
+    checkpoint: Checkpoint, recipe: Recipe, importance: Checkpoint | None, memory: int | None, progress: Progress | None
 ) -> bytes:
-    """Encode with codebooks as large as the target wants: too few leave bytes unused, too many do not fit."""
-    from tersor.encode import NEARLY, encode
+    """Encode a checkpoint that is held in memory."""
+    from tersor.encode import NEARLY, encode, stretched
+    from tersor.stream.memory import check_whole
 
-    stretch, best = 1.0, b""
-    refusal: TargetError | None = None
-    for _ in range(_ATTEMPTS):
-        plan = make_plan(checkpoint, recipe, stretch, zeros)
-        try:
-            data = encode(checkpoint, plan, recipe, importance, progress)
-        except TargetError as error:
-            if best:
-                break
-            refusal, stretch = error, stretch / 2
-            continue
-        best = max(best, data, key=len)
-        if len(best) >= NEARLY * plan.budget or refusal is not None:
-            break
-        stretch *= 1.5
-    if refusal is not None and not best:
-        raise refusal
-    return best
+    check_whole(checkpoint, memory)
+    zeros = count_zeros(checkpoint, countable(checkpoint, recipe))
+    given = None if importance is None else {e.name: importance.read(e.name) for e in importance.entries}
+
+    def attempt(stretch: float) -> bytes:
+        return encode(checkpoint, make_plan(checkpoint, recipe, stretch, zeros), recipe, given, progress)
+
+    if recipe.scheme != "additive":
+        return attempt(1.0)
+    return stretched(attempt, len, NEARLY * recipe.budget(checkpoint.nbytes, checkpoint.parameters))
 
 
 def open(path: str | os.PathLike[str]) -> Archive:

@@ -79,7 +79,7 @@ class Archive:
         return np.concatenate([[0], np.cumsum(np.array(self.index.lengths, dtype=np.int64))]) + self._data
 
     def _check_sections(self) -> None:
-        expected = self._kept_first + len(self._pools) + len(self._large) + 1  # the last one is padding
+        expected = self._kept_first + len(self._kept_units) + 1  # the last one is padding
         if len(self.index.lengths) != expected:
             raise ArchiveError("the index is damaged (sections missing)")
         if not 0 <= min(self.index.checks) <= max(self.index.checks) <= 0xFFFFFFFF:  # there is always the padding's
@@ -132,17 +132,11 @@ class Archive:
         return sum(self.index.lengths[first : first + self._group_sections[g]])
 
     @cached_property
-    def _pools(self) -> list[tuple[int, list[int]]]:
-        """(stored type, positions) of the tensors that share a section, by type."""
-        pools: dict[int, list[int]] = {}
-        for i, _, stored in self.index.kept:
-            if self._stored_bytes(i, stored) <= kept.POOLED:
-                pools.setdefault(stored, []).append(i)
-        return sorted(pools.items())
-
-    @cached_property
-    def _large(self) -> list[tuple[int, int]]:
-        return [(stored, i) for i, _, stored in self.index.kept if self._stored_bytes(i, stored) > kept.POOLED]
+    def _kept_units(self) -> list[tuple[int, list[int]]]:
+        """(stored type, positions) of the tensors in each section of kept tensors."""
+        records = self.index.kept
+        units = kept.units([(stored, self._stored_bytes(i, stored)) for i, _, stored in records])
+        return [(records[members[0]][2], [records[k][0] for k in members]) for members in units]
 
     def _stored_bytes(self, i: int, stored: int) -> int:
         return int(np.prod(self.index.shapes[i], dtype=object)) * ITEM_BYTES[DTYPES[stored]]
@@ -176,7 +170,7 @@ class Archive:
 
     def _kept(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
         first = self._kept_first
-        for s, (stored, members) in enumerate([*self._pools, *((stored, [i]) for stored, i in self._large)]):
+        for s, (stored, members) in enumerate(self._kept_units):
             if wanted.isdisjoint(members):
                 continue
             counts = [int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members]
@@ -311,7 +305,7 @@ class Archive:
                 if progress is not None:
                     progress(count + g + 1, count + len(self.index.groups))
             first = self._kept_first
-            for s, (stored, members) in enumerate([*self._pools, *((stored, [i]) for stored, i in self._large)]):
+            for s, (stored, members) in enumerate(self._kept_units):
                 size = sum(int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members)
                 kept.unpack(self.section(first + s), ITEM_BYTES[DTYPES[stored]], size)
 

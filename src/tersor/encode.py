@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tersor.assemble import assemble
+from tersor.assemble import assemble, index_of
 from tersor.checkpoint import Checkpoint
+from tersor.checkpoint.survey import to_float32
 from tersor.errors import TargetError, TersorError
-from tersor.index import DTYPES, REASONS, GroupRecord, Index
-from tersor.plan import Plan
+from tersor.keep import CURE, plan_kept, section
+from tersor.kernels.threads import thread_count
+from tersor.plan import GroupPlan, Plan
 from tersor.recipe import Recipe
-from tersor.representations import kept
 from tersor.representations.control import Unreachable, meet
 from tersor.representations.group import GroupCoder, GroupSpec
+from tersor.representations.records import GroupRecord
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +34,21 @@ NEARLY = 0.98
 SMALLEST_STEP, LARGEST_STEP = 2.0**-119, 2.0**125
 """The range in which a step, its inverse and its 128th part are ordinary float32 numbers."""
 
-_TRIALS = 12
+GENEROUS = 0.6
+"""The share of a checkpoint's bytes from which on storing everything exactly is worth trying first."""
+
+_TRIALS, _ATTEMPTS = 12, 5
+T = TypeVar("T")
 
 LARGEST_VALUE = 2.0**120
 
 Progress = Callable[[str, int, int], None]
 
 
-_NANOSECONDS = {"draft": 60.0, "default": 110.0, "best": 450.0}  # per weight and round of the lattice, one thread
+TRAINED = 1 << 22
+"""Values that are trained on; what has more to code is trained on a sample and then coded chunk by chunk (`stream`)."""
+
+_NANOSECONDS = {"draft": 70.0, "default": 80.0, "best": 250.0}  # per weight and round of the lattice, one thread
 _MASK_NANOSECONDS = 500.0  # per element of a tensor that keeps its zeros
 _TRIES = 6  # rounds more where masks are tried against zeros as symbols
 _CODEWORD_NANOSECONDS = 0.15  # per vector and codeword compared
@@ -48,26 +57,20 @@ _CODEWORD_NANOSECONDS = 0.15  # per vector and codeword compared
 def seconds(plan: Plan, recipe: Recipe) -> float:
     """A rough estimate of the time that coding takes, from the plan alone."""
     total = 1.0
+    share = min(1.0, TRAINED / max(plan.coded_weights, 1))
     for group in plan.groups:
         weights = sum(plan.entries[i].numel for i in group.tensors)
-        rounds = ROUNDS[recipe.effort][0] + 4
+        rounds: float = ROUNDS[recipe.effort][0] + 4
+        rounds = rounds * share + (share < 1) if group.survivors is None else rounds
         if group.survivors is not None:
             total += weights * _MASK_NANOSECONDS * 1e-9
             weights, rounds = (sum(group.survivors), rounds) if group.scheme is not None else (weights, rounds + _TRIES)
         if group.lattice:
-            total += weights * _NANOSECONDS[recipe.effort] * rounds * 1e-9
+            total += weights * _NANOSECONDS[recipe.effort] * rounds * 1e-9 / thread_count()
         if group.scheme is not None:
             compared = weights / group.dim * group.scheme.num_codebooks * group.scheme.codebook_size
             total += compared * _CODEWORD_NANOSECONDS * {"draft": 50, "default": 200, "best": 600}[recipe.effort] * 1e-9
     return total
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """Kept tensors: their records and sections."""
-
-    records: tuple[tuple[int, int, int], ...]
-    sections: list[bytes]
 
 
 def encode(
@@ -86,9 +89,9 @@ def encode(
     base = len(_assemble(plan, recipe, rest, []))
     if not plan.groups:
         if base > plan.budget:
-            raise _too_small(plan, base)
+            raise too_small(plan, base)
         return _assemble(plan, recipe, rest, [])
-    generous = plan.budget > 0.6 * plan.nbytes
+    generous = plan.budget > GENEROUS * plan.nbytes
     if generous:
         exact = _exact(checkpoint, plan, recipe)
         if len(exact) <= plan.budget:
@@ -97,7 +100,7 @@ def encode(
     if importance is not None:
         coded = {plan.entries[i].name: plan.entries[i].shape for g in plan.groups for i in g.tensors}
         weights = importance_of(coded, {e.name: e.owner for e in plan.entries}, importance)
-    coders = [_coder(checkpoint, plan, recipe, g, weights) for g in range(len(plan.groups))]
+    coders = [group_coder(checkpoint, plan, recipe, g, weights) for g in range(len(plan.groups))]
     data = _meet(plan, recipe, rest, base, coders, progress)
     if len(data) < NEARLY * plan.budget and not generous:  # steps so fine say that there is little to code at all
         exact = _exact(checkpoint, plan, recipe)
@@ -106,13 +109,10 @@ def encode(
 
 
 def _meet(
-    plan: Plan, recipe: Recipe, rest: _Kept, base: int, coders: list[GroupCoder], progress: Progress | None
+    plan: Plan, recipe: Recipe, rest: _Rest, base: int, coders: list[GroupCoder], progress: Progress | None
 ) -> bytes:
     """Search the step whose file is within the budget and near it."""
     weights = sum(c.weights for c in coders)
-    spread = sum(c.spread * c.weights for c in coders) / weights
-    finest = max(2.0 ** (spread - 21), SMALLEST_STEP, *(c.finest for c in coders))
-    coarsest = max(min(max(2.0 ** (spread + 12), *(c.coarsest for c in coders)), LARGEST_STEP), finest)
     least, most = ROUNDS[recipe.effort]
     overhead = base + 64.0
     size, calls = 0.0, 0
@@ -124,8 +124,7 @@ def _meet(
             progress("coding", calls, max(least + 2, calls + 1))
         return size
 
-    fixed = sum(c.fixed for c in coders)
-    step = 2 * 2.0 ** (spread - 8 * max(plan.budget - overhead - fixed, 1) / weights)
+    step, finest, coarsest = step_range(coders, plan.budget - overhead)
     best = b""
     for _ in range(8):
         try:
@@ -143,7 +142,7 @@ def _meet(
         if len(best) < len(data) <= plan.budget:
             best = data
         elif step == coarsest and not best:
-            raise _too_small(plan, len(data))
+            raise too_small(plan, len(data))
         overhead += len(data) - (overhead + size)  # what was predicted is off by this much
         least = 1
     if best:  # values so few or so alike that sizes jump over the target, or depend on the way there
@@ -151,7 +150,41 @@ def _meet(
     raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
 
 
-def _bisect(plan: Plan, recipe: Recipe, rest: _Kept, coders: list[GroupCoder], step: float, best: bytes) -> bytes:
+class Stepped(Protocol):
+    """What a search for the step asks of the coder of a group; see `GroupCoder`."""
+
+    @property
+    def weights(self) -> int:
+        """Values coded."""
+
+    @property
+    def spread(self) -> float:
+        """Mean log2 of their root mean square."""
+
+    @property
+    def finest(self) -> float:
+        """The finest step there may be."""
+
+    @property
+    def coarsest(self) -> float:
+        """The coarsest step of any use."""
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that no step changes."""
+
+
+def step_range(coders: Sequence[Stepped], budget: float) -> tuple[float, float, float]:
+    """A first guess at the step that meets a budget in bytes, the finest and the coarsest step there may be."""
+    weights = sum(c.weights for c in coders)
+    spread = sum(c.spread * c.weights for c in coders) / weights
+    finest = max(2.0 ** (spread - 21), SMALLEST_STEP, *(c.finest for c in coders))
+    coarsest = max(min(max(2.0 ** (spread + 12), *(c.coarsest for c in coders)), LARGEST_STEP), finest)
+    fixed = sum(c.fixed for c in coders)
+    return 2 * 2.0 ** (spread - 8 * max(budget - fixed, 1) / weights), finest, coarsest
+
+
+def _bisect(plan: Plan, recipe: Recipe, rest: _Rest, coders: list[GroupCoder], step: float, best: bytes) -> bytes:
     """The largest file within the budget among steps around `step`, each tried afresh, with no tables from before."""
     low, high = step / 4, step * 4
     for _ in range(_TRIALS):
@@ -169,43 +202,86 @@ def _bisect(plan: Plan, recipe: Recipe, rest: _Kept, coders: list[GroupCoder], s
     return best
 
 
-def _too_small(plan: Plan, smallest: int) -> TargetError:
+def stretched(attempt: Callable[[float], T], size: Callable[[T], float], enough: float) -> T:
+    """Codebooks as large as the target wants: too few leave bytes unused, too many do not fit.
+
+    Args:
+        attempt: gives a result with codebooks that can spend so many times the bits one would expect to need.
+        size: bytes of a result.
+        enough: a size that spends the target.
+
+    Raises:
+        TargetError: even the smallest codebooks do not fit.
+    """
+    stretch, refusal = 1.0, None
+    best: T | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            found = attempt(stretch)
+        except TargetError as error:
+            if best is not None:
+                break
+            refusal, stretch = error, stretch / 2
+            continue
+        best = found if best is None or size(found) > size(best) else best
+        if size(best) >= enough or refusal is not None:
+            break
+        stretch *= 1.5
+    if best is None:
+        assert refusal is not None
+        raise refusal
+    return best
+
+
+def too_small(plan: Plan, smallest: int) -> TargetError:
+    """The error for a budget below the smallest possible file."""
     return TargetError(
         f"{plan.source}: cannot be stored in {plan.budget:,} B; the smallest possible file is about {smallest:,} B: "
         "ask for more, keep fewer tensors, or store them as bf16"
     )
 
 
-def _coder(
+def group_coder(
     checkpoint: Checkpoint, plan: Plan, recipe: Recipe, g: int, weights_by_name: dict[str, NDArray[np.float32]] | None
 ) -> GroupCoder:
+    """The coder of the g-th group, which holds it in memory."""
     group = plan.groups[g]
     entries = [plan.entries[i] for i in group.tensors]
-    codebooks = None if group.scheme is None else (group.scheme.num_codebooks, group.scheme.codebook_size)
-    spec = GroupSpec(
-        group.tensors, tuple(e.shape for e in entries), group.dim, codebooks, group.lattice, recipe.scales,
-        recipe.effort, recipe.seed, group.survivors is not None,
-    )  # fmt: skip
+    spec = group_spec(group, tuple(e.shape for e in entries), recipe)
     weights = None if weights_by_name is None else [weights_by_name.get(e.name) for e in entries]
     return GroupCoder(spec, [_reader(checkpoint, e.name) for e in entries], weights)
 
 
+def group_spec(group: GroupPlan, shapes: tuple[tuple[int, ...], ...], recipe: Recipe) -> GroupSpec:
+    """What a group of the plan is made of, for tensors of these shapes."""
+    codebooks = None if group.scheme is None else (group.scheme.num_codebooks, group.scheme.codebook_size)
+    return GroupSpec(
+        group.tensors, shapes, group.dim, codebooks, group.lattice, recipe.scales, recipe.effort, recipe.seed,
+        group.survivors is not None,
+    )  # fmt: skip
+
+
 def _reader(checkpoint: Checkpoint, name: str) -> Callable[[], NDArray[np.float32]]:
-    def read() -> NDArray[np.float32]:
-        import torch
-
-        tensor = checkpoint.read(name)
-        values = tensor.detach().to(torch.float32).numpy()
-        if tensor.dtype == torch.float64 and ((tensor != 0).numpy() & (values == 0)).any():
-            raise TersorError(f"{checkpoint.source}: {name} holds values too small for float32; {_CURE}")
-        if not (np.abs(values) <= LARGEST_VALUE).all():
-            raise TersorError(f"{checkpoint.source}: {name} holds NaN, infinity or values beyond 1e36; {_CURE}")
-        return np.ascontiguousarray(values)
-
-    return read
+    return lambda: checked(checkpoint.source, name, checkpoint.read(name))
 
 
-_CURE = "mend it, or exclude it to keep it exactly"
+def checked(source: str, name: str, tensor: torch.Tensor) -> NDArray[np.float32]:
+    """Values to be coded, as contiguous float32.
+
+    Raises:
+        TersorError: some are beyond what can be coded; names the tensor.
+    """
+    values = to_float32(tensor)
+    if str(tensor.dtype) == "torch.float64" and ((tensor != 0).numpy() & (values == 0)).any():
+        raise TersorError(f"{source}: {name} holds values too small for float32; {CURE}")
+    check_peak(source, name, float(max(values.max(initial=0), -values.min(initial=0))))
+    return np.ascontiguousarray(values)
+
+
+def check_peak(source: str, name: str, peak: float) -> None:
+    """Raises TersorError where the largest magnitude of a tensor, NaN if a value is, is beyond what can be coded."""
+    if not peak <= LARGEST_VALUE:
+        raise TersorError(f"{source}: {name} holds NaN, infinity or values beyond 1e36; {CURE}")
 
 
 def importance_of(
@@ -229,10 +305,7 @@ def importance_of(
         if name not in given:
             continue
         weight = given[name].detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
-        if weight.shape != shape:
-            raise TersorError(f"importance of {name} has shape {weight.shape}, the tensor {shape}; make them equal")
-        if not (np.isfinite(weight).all() and weight.min() >= 0):
-            raise TersorError(f"importance of {name} has values that are negative, NaN or infinite; mend them")
+        check_importance(name, weight.shape, shape, weight)
         weights[name] = weight
     count = sum(w.size for w in weights.values())
     mean = sum(float(w.sum(dtype=np.float64)) for w in weights.values()) / max(count, 1)
@@ -241,49 +314,41 @@ def importance_of(
     return {name: weight / np.float32(mean) for name, weight in weights.items()}
 
 
-def _keep(checkpoint: Checkpoint, kept_tensors: tuple[tuple[int, str], ...], recipe: Recipe) -> _Kept:
-    """Store tensors without codes: small ones together by type, large ones each in a section."""
-    import torch
+def check_importance(
+    name: str, given: tuple[int, ...], shape: tuple[int, ...], values: NDArray[np.float32] | None = None
+) -> None:
+    """Raises TersorError where the importance of a tensor has another shape than it, or a value that is no weight."""
+    if given != shape:
+        raise TersorError(f"importance of {name} has shape {given}, the tensor {shape}; make them equal")
+    if values is not None and not (np.isfinite(values).all() and values.min(initial=0) >= 0):
+        raise TersorError(f"importance of {name} has values that are negative, NaN or infinite; mend them")
 
-    tensors, records = [], []
-    for i, reason in kept_tensors:
-        entry = checkpoint.entries[i]
-        tensor = checkpoint.read(entry.name).detach()
-        numbers = tensor.is_floating_point() or tensor.is_complex()
-        if numbers and reason not in ("excluded", "8-bit floats") and not tensor.isfinite().all():
-            raise TersorError(f"{checkpoint.source}: {entry.name} holds NaN or infinity; {_CURE}")
-        rounds = recipe.keep == "bf16" and entry.dtype in ("float32", "float64") and reason not in ("excluded", "exact")
-        small = tensor.to(torch.bfloat16) if rounds else tensor
-        if small.isfinite().all() if rounds else False:  # else it holds values that bfloat16 would make infinite
-            tensor = small
-        stored = DTYPES.index(str(tensor.dtype).removeprefix("torch."))
-        tensors.append((kept.raw(tensor), stored, DTYPES[stored]))
-        records.append((i, REASONS.index(reason), stored))
-    return _Kept(tuple(records), kept.sections(tensors))
+
+@dataclass(frozen=True)
+class _Rest:
+    """Kept tensors: their records and sections."""
+
+    records: tuple[tuple[int, int, int], ...]
+    sections: list[bytes]
+
+
+def _keep(checkpoint: Checkpoint, tensors: tuple[tuple[int, str], ...], recipe: Recipe) -> _Rest:
+    found = plan_kept(checkpoint, tensors, recipe)
+    return _Rest(found.records, [section(checkpoint, found, unit) for unit in range(len(found.units))])
+
+
+def everything_kept(plan: Plan) -> tuple[tuple[int, str], ...]:
+    """Position and reason of each tensor if nothing is coded: what a generous target deserves."""
+    return tuple(sorted([*plan.kept, *((i, "exact") for g in plan.groups for i in g.tensors)]))
 
 
 def _exact(checkpoint: Checkpoint, plan: Plan, recipe: Recipe) -> bytes:
-    """Everything kept: what a generous target deserves."""
-    owned = sorted([*plan.kept, *((i, "exact") for g in plan.groups for i in g.tensors)])
-    return _assemble(plan, recipe, _keep(checkpoint, tuple(owned), recipe), [])
+    return _assemble(plan, recipe, _keep(checkpoint, everything_kept(plan), recipe), [])
 
 
 def _assemble(
-    plan: Plan, recipe: Recipe, rest: _Kept, groups: list[tuple[GroupRecord, list[bytes], list[int]]]
+    plan: Plan, recipe: Recipe, rest: _Rest, groups: list[tuple[GroupRecord, list[bytes], list[int]]]
 ) -> bytes:
     """The file of a plan carried out."""
-    position = {e.name: i for i, e in enumerate(plan.entries)}
-    index = Index(
-        tool="",
-        recipe=recipe.as_dict(),
-        names=tuple(e.name for e in plan.entries),
-        dtypes=tuple(DTYPES.index(e.dtype) for e in plan.entries),
-        shapes=tuple(e.shape for e in plan.entries),
-        ties={position[e.name]: position[e.tied_to] for e in plan.entries if e.tied_to is not None},
-        kept=rest.records,
-        groups=tuple(record for record, _, _ in groups),
-        errors=tuple(e for _, _, errors in groups for e in errors),
-        lengths=(),
-        checks=(),
-    )
+    index = index_of(plan.entries, recipe, rest.records, [(record, errors) for record, _, errors in groups])
     return assemble(index, [s for _, parts, _ in groups for s in parts] + rest.sections)

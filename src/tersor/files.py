@@ -37,7 +37,7 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
         _check_target(path, target, force)  # a long run may have been overtaken by another writer
         os.replace(temporary, target)
     except OSError as error:
-        raise TersorError(f"cannot write {path}: {_reason(error, temporary)}") from error
+        raise TersorError(f"cannot write {path}: {disk_reason(error, temporary)}") from error
     finally:
         temporary.unlink(missing_ok=True)  # already renamed away after a success
 
@@ -63,7 +63,7 @@ def atomic_folder(path: str | os.PathLike[str], *, force: bool, ours: Callable[[
         _check_folder(path, target, force, ours)
         _replace_folder(temporary, target)
     except OSError as error:
-        raise TersorError(f"cannot write {path}: {_reason(error, temporary)}") from error
+        raise TersorError(f"cannot write {path}: {disk_reason(error, temporary)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -120,7 +120,8 @@ def _check_target(path: str | os.PathLike[str], target: Path, force: bool) -> No
         raise TersorError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
 
 
-def _reason(error: OSError, temporary: Path) -> str:
+def disk_reason(error: OSError, temporary: Path) -> str:
+    """What went wrong while a file was written, and what to do, for a message."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space or write elsewhere"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -145,8 +145,11 @@ def make_plan(
 
 def countable(checkpoint: Checkpoint, recipe: Recipe) -> list[str]:
     """Names of the tensors whose zeros matter to the plan."""
-    if recipe.sparsity == "ignore":
-        return []
+    return [] if recipe.sparsity == "ignore" else coded_names(checkpoint, recipe)
+
+
+def coded_names(checkpoint: Checkpoint, recipe: Recipe) -> list[str]:
+    """Names of the tensors that are coded, from names and shapes alone."""
     return [e.name for e in checkpoint.entries if e.tied_to is None and _reason_to_keep(e, recipe) is None]
 
 

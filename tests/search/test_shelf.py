@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tersor.checkpoint.fingerprint import of_bytes
 from tersor.errors import TersorError
-from tersor.search.fingerprint import of_bytes
 from tersor.search.journal import Journal
 from tersor.search.shelf import Shelf
 from tersor.search.trial import Trial

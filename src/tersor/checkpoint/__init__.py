@@ -9,8 +9,8 @@ from __future__ import annotations
 from tersor.checkpoint.inventory import Checkpoint, Entry
 from tersor.checkpoint.readers import open_checkpoint
 from tersor.checkpoint.shards import stream_shards
+from tersor.checkpoint.survey import count_zeros
 from tersor.checkpoint.writer import save_safetensors, stream_safetensors
-from tersor.checkpoint.zeros import count_zeros
 
 __all__ = [
     "Checkpoint",

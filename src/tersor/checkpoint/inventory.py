@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tersor.checkpoint.header import ITEM_BYTES
 from tersor.errors import TersorError
@@ -53,6 +53,10 @@ class Checkpoint:
     """Reads the tensor of one name that is tied to no other, as `read` gives it; callers use `read`."""
     skipped: tuple[str, ...] = ()
     """Names of values that are left out: whatever is no tensor, and what lies beside a wrapped state dict."""
+    load_part: Callable[[str, int, int], torch.Tensor] | None = field(default=None, repr=False)
+    """Reads elements [start, stop) of such a tensor, where the source can do that without reading all of it."""
+    identity: Callable[[], dict[str, Any]] | None = field(default=None, repr=False)
+    """What tells whether the source is still the same, without reading all of it; None where only values tell."""
 
     @cached_property
     def _by_name(self) -> dict[str, Entry]:
@@ -78,6 +82,16 @@ class Checkpoint:
         if entry is None:
             raise TersorError(f"{self.source} has no tensor {name!r}; see the names in its entries")
         return self.load(entry.owner)
+
+    def read_part(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Elements [start, stop) of the tensor `name`, flat in storage order; from a file, nothing else is read.
+
+        Raises:
+            TersorError: no such name, or the source cannot be read any more.
+        """
+        if self.load_part is None or name not in self._by_name:
+            return self.read(name).reshape(-1)[start:stop]
+        return self.load_part(self._by_name[name].owner, start, stop)
 
 
 def tie(entries: Iterable[tuple[Entry, Hashable]]) -> tuple[Entry, ...]:

@@ -6,6 +6,7 @@ has the tensors in the order in which they were saved. No torch until the first 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Hashable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 _CHUNK = 1 << 20
+_PAGES, _PAGE = 64, 1 << 12
 
 
 def from_safetensors(path: Path) -> Checkpoint:
@@ -31,7 +33,8 @@ def from_safetensors(path: Path) -> Checkpoint:
     file = _File(path)
     if not file.entries:
         raise TersorError(f"{path} holds no tensors; give a file with a network's weights")
-    return Checkpoint(str(path), tie((entry, file.keys[name]) for name, entry in file.entries.items()), file.load)
+    entries = tie((entry, file.keys[name]) for name, entry in file.entries.items())
+    return Checkpoint(str(path), entries, file.load, (), file.load_part, lambda: {path.name: file.identity()})
 
 
 def from_index(path: Path) -> Checkpoint:
@@ -53,7 +56,17 @@ def from_index(path: Path) -> Checkpoint:
             raise TersorError(f"{path} puts tensor {name!r} in {shard}, which does not hold it; get both files again")
     keyed = ((files[shard].entries[name], (shard, files[shard].keys[name])) for name, shard in places.items())
     skipped = [name for shard, file in files.items() for name in file.entries if places.get(name) != shard]
-    return Checkpoint(str(path), tie(keyed), lambda name: files[places[name]].load(name), tuple(skipped))
+
+    def load(name: str) -> torch.Tensor:
+        return files[places[name]].load(name)
+
+    def load_part(name: str, start: int, stop: int) -> torch.Tensor:
+        return files[places[name]].load_part(name, start, stop)
+
+    def identity() -> dict[str, Any]:
+        return {shard: file.identity() for shard, file in files.items()}
+
+    return Checkpoint(str(path), tie(keyed), load, tuple(skipped), load_part, identity)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -75,6 +88,11 @@ def _weight_map(index: Path) -> dict[str, str]:
     return places
 
 
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    """Size and time of the last change."""
+    return found.st_size, found.st_mtime_ns
+
+
 class _File:
     """One validated safetensors file."""
 
@@ -90,22 +108,45 @@ class _File:
 
     def load(self, name: str) -> torch.Tensor:
         """One tensor, read into memory of its own: a mapping of the file would stay resident beside it."""
+        entry, (start, stop) = self.entries[name], self._spans[name]
+        return self._read(entry.dtype, start, stop).reshape(entry.shape)
+
+    def load_part(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Elements [start, stop) of one tensor, flat."""
+        entry, (first, last) = self.entries[name], self._spans[name]
+        width = (last - first) // max(entry.numel, 1)
+        return self._read(entry.dtype, first + start * width, min(first + stop * width, last))
+
+    def _read(self, dtype: str, start: int, stop: int) -> torch.Tensor:
         import torch
 
-        entry, (start, stop) = self.entries[name], self._spans[name]
         data = bytearray(stop - start)
         try:
             with open(self.path, "rb") as file:
                 file.seek(self._data_start + start)
                 read = file.readinto(data)
+                now = _stamp(os.fstat(file.fileno()))
         except OSError as error:
             raise TersorError(
                 f"cannot read {self.path}: {error.strerror or error}; check the path and its permissions"
             ) from error
         if read != len(data):
             raise TersorError(f"{self.path} was cut short while it was read; get it again")
-        kind = getattr(torch, entry.dtype)
-        return (torch.frombuffer(data, dtype=kind) if data else torch.empty(0, dtype=kind)).reshape(entry.shape)
+        if now != self._stamp:
+            raise TersorError(f"{self.path} was changed while it was read; begin again with a file that stays as it is")
+        kind = getattr(torch, dtype)
+        return torch.frombuffer(data, dtype=kind) if data else torch.empty(0, dtype=kind)
+
+    def identity(self) -> dict[str, Any]:
+        """Size, when it was last changed, and a digest of the header and of a few pages: not of all values."""
+        size, changed = self._stamp
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            digest.update(file.read(self._data_start))
+            for i in range(_PAGES):
+                file.seek(self._data_start + (size - self._data_start) * i // _PAGES)
+                digest.update(file.read(_PAGE))
+        return {"bytes": size, "changed": changed, "digest": digest.hexdigest()[:16]}
 
     def _open(self, framework: str) -> Any:
         from safetensors import SafetensorError, safe_open
@@ -124,6 +165,7 @@ class _File:
             raise TersorError(f"{self.path} is empty; get it again")
         self._open("np")  # refuses whatever is damaged, so that what follows can rely on the header
         with open(self.path, "rb") as file:
+            self._stamp = _stamp(os.fstat(file.fileno()))
             self._data_start = 8 + int.from_bytes(file.read(8), "little")
             return json.loads(file.read(self._data_start - 8))
 

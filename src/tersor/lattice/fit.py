@@ -163,7 +163,12 @@ def trimmed(coded: Coded) -> Coded:
 
 def token_count(x: NDArray[np.float32], step: float) -> int:
     """Tokens that the search may need for values x at a step."""
-    top = max(float(x.max(initial=0.0)), -float(x.min(initial=0.0))) / step / 2 + 2
+    return tokens_up_to(max(float(x.max(initial=0.0)), -float(x.min(initial=0.0))), step)
+
+
+def tokens_up_to(peak: float, step: float) -> int:
+    """Tokens that the search may need for values of at most this magnitude at a step."""
+    top = peak / step / 2 + 2
     return int(tokens.token_of(np.int64(min(top, tokens.MAX_MAGNITUDE)))) + 1
 
 

@@ -91,7 +91,7 @@ class CodesStage:
         )  # fmt: skip
         self._retable(self.codes)
         streams = self.coded_bits / 8 + _STREAM * (len(self.planes.chunk_starts) - 1)
-        return streams + sum(len(head) for head in self._heads())
+        return streams + sum(len(head) for head in self.heads())
 
     def _order_and_round(self, books: NDArray[np.float32], codes: NDArray[np.int32]) -> torch.Tensor:
         """Sort codebooks by falling use (cheap tables), round entries to 8 bits; returns the new codes."""
@@ -125,7 +125,16 @@ class CodesStage:
         self.coded_bits = float((counts * bits.astype(np.float64)).sum())
         self.bits = torch.from_numpy(bits)
 
-    def _heads(self) -> list[bytes]:
+    def costs(self) -> tuple[float, NDArray[np.float64]]:
+        """Of the last call of `at`: bytes of the head sections, and bits of each tensor's codes."""
+        assert self.codes is not None
+        stages = np.arange(self.scheme.num_codebooks)
+        each = self.bits.numpy()[self.table.numpy()[:, None], stages, self.codes.numpy()].sum(axis=1, dtype=np.float64)
+        starts = np.cumsum([0, *(s.rows * s.cols for s in self.planes.shapes)])[:-1]
+        return float(sum(map(len, self.heads()))), np.add.reduceat(each, starts)
+
+    def heads(self) -> list[bytes]:
+        """The head sections: codebooks, code tables."""
         classes = integers.pack(self.classes)
         table = len(classes).to_bytes(4, "little") + classes + integers.pack(np.diff(self.levels, axis=-1, prepend=0))
         return [integers.pack(self.entries), table]
@@ -185,7 +194,15 @@ class CodesStage:
                 table = frequencies[self.classes[piece.tensor]]
                 parts += [(rows[:, m], table[m]) for m in range(rows.shape[1])]
             streams.append(ans.encode(parts, PRECISION))
-        return tuple(math.ldexp(unit, self.exponent) for unit in self.units), self._heads(), streams
+        return self.units_of_file(), self.heads(), streams
+
+    def units_of_file(self) -> tuple[float, ...]:
+        """The unit of each codebook's integers."""
+        return tuple(math.ldexp(unit, self.exponent) for unit in self.units)
+
+    def codewords(self) -> NDArray[np.float32]:
+        """Codebooks [M, K, d] as a file holds them."""
+        return np.ldexp(self.codebooks.numpy(), self.exponent)
 
 
 class CodesReader:

@@ -29,8 +29,9 @@ def meet(
     finest: float,
     coarsest: float,
     rounds: tuple[int, int],
+    near: float = NEAR,
 ) -> float:
-    """A step whose size is within the budget and, where the range allows, at least `NEAR` of it.
+    """A step whose size is within the budget and, where the range allows, at least `near` of it.
 
     `size_of` falls as the step grows, roughly by one bit per weight and octave, and may drift down a little when called
     again (it refines its tables), so the search is a damped secant in bits per weight over octaves, not a bisection.
@@ -42,6 +43,7 @@ def meet(
         first: the first step to try.
         finest, coarsest: the range of steps.
         rounds: calls to make at least, and at most.
+        near: the share of the budget that is good enough.
 
     Returns:
         The step of the last call, which is within the budget.
@@ -49,14 +51,14 @@ def meet(
     Raises:
         Unreachable: even the coarsest step is over the budget.
     """
-    target = budget * (1 + NEAR) / 2
+    target = budget * (1 + near) / 2
     octave, slope = math.log2(min(max(first, finest), coarsest)), -0.8
     low, high = math.log2(finest), math.log2(coarsest)  # steps known to be too fine, and to fit
     last: tuple[float, float] | None = None
     for call in range(1, rounds[1] + 1):
         size = size_of(2.0**octave)
         fits = size <= budget
-        if fits and call >= rounds[0] and (size >= NEAR * budget or octave <= math.log2(finest)):
+        if fits and call >= rounds[0] and (size >= near * budget or octave <= math.log2(finest)):
             return 2.0**octave
         if not fits and octave >= math.log2(coarsest):
             raise Unreachable(size)

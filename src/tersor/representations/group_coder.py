@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tersor.codec import integers
 from tersor.lattice import fit, tokens
 from tersor.representations import measures, scales, vectors
+from tersor.representations.chunk_coder import Heads
 from tersor.representations.codes_stage import CodesStage
 from tersor.representations.group_reader import GroupReader
 from tersor.representations.group_spec import MEMORY, SCALES, GroupSpec
@@ -47,6 +48,7 @@ class GroupCoder:
         """Read the tensors and set up the stages that code them."""
         spec, importance = self.spec, self._importance
         self.scale_levels: list[NDArray[np.int64]] = []
+        self.factors: list[NDArray[np.float32]] = []
         cut: list[NDArray[np.float32]] = []
         weighs = importance is not None or (self.masks is not None and self.masks.whole)
         weights: list[NDArray[np.float32]] | None = [] if weighs else None
@@ -58,15 +60,14 @@ class GroupCoder:
                 w = np.ones(v.shape, np.float32) if given is None else self._cut(t, given)
             if importance is not None or spec.scales != "none":
                 alive = v if self.masks is None else self.masks.alive(t, v)
-                unit = measures.units(alive, self._scales)
-                mean = np.ones(1)
+                weighs_alive = None
                 if importance is not None and w is not None:
-                    mean = measures.root_mean(w if self.masks is None else self.masks.alive(t, w), unit)
-                level = scales.level_of(unit / mean)
+                    weighs_alive = w if self.masks is None else self.masks.alive(t, w)
+                level, factor = measures.scaling(alive, weighs_alive, self._scales)
                 self.scale_levels.append(level)
-                s = scales.scale_of(level)
-                v = v / scales.broadcast(s)
-                w = None if w is None else w * scales.broadcast(np.square(s / unit).astype(np.float32))
+                self.factors.append(factor)
+                v = v / scales.broadcast(scales.scale_of(level))
+                w = None if w is None else w * scales.broadcast(factor)
             if weights is not None and w is not None:
                 weights.append(w if self.masks is None else self.masks.held(t, w))
             cut.append(v)
@@ -131,12 +132,8 @@ class GroupCoder:
         return vectors.join(cut, self.spec.shapes[t]) if self.masks is None else self.masks.join(t, cut)
 
     def _lattice_weight(self, weights: list[NDArray[np.float32]] | None) -> NDArray[np.float32] | None:
-        """Importance in scan order; in a basis a coefficient belongs to a whole vector and gets its mean."""
-        if weights is None:
-            return None
-        if self.spec.dim > 1:
-            weights = [np.broadcast_to(w.mean(axis=-1, keepdims=True), w.shape) for w in weights]
-        return self.planes.gather(weights)
+        """Importance in scan order."""
+        return None if weights is None else self.planes.gather(measures.of_vectors(w) for w in weights)
 
     @property
     def weights(self) -> int:
@@ -217,6 +214,49 @@ class GroupCoder:
         """Symbols for renewed values, step and tables staying; False where that is not to be had: then call `at`."""
         return self.codes is None and self.lattice is not None and self.lattice.follow()
 
+    def costs(self) -> tuple[float, NDArray[np.float64], int]:
+        """After `at`: bytes of the heads, bits of each tensor's symbols, bytes of the scales; not of masks."""
+        heads, bits = 0.0, np.zeros(len(self.tensors))
+        for stage in (self.codes, self.lattice):
+            if stage is not None:
+                own, spent = stage.costs()
+                heads, bits = heads + own, bits + spent
+        return heads, bits, len(self._scales_section())
+
+    def fixed_heads(self, peaks: Sequence[float]) -> Heads:
+        """What the last call of `at` found, for all rows of the tensors, whose largest magnitudes are `peaks`."""
+        steps: tuple[float, ...] = ()
+        sections, lattice = [], None
+        if self.codes is not None:
+            steps, heads = self.codes.units_of_file(), self.codes.heads()
+            sections += heads
+        if self.lattice is not None:
+            lattice, heads = self.lattice.fixed(self.bound(peaks))
+            sections += heads
+        m, k = self.spec.codebooks or (0, 0)
+        record = GroupRecord(self.spec.tensors, self.spec.dim, m, k, steps, self._kind, lattice, None)
+        levels = [int(level[0]) for level in self.scale_levels] if self._kind == 1 else []
+        factors = [float(factor[0]) for factor in self.factors] if self._kind == 1 else []
+        return Heads(record, tuple(sections), tuple(levels), tuple(factors))
+
+    def bound(self, peaks: Sequence[float]) -> float:
+        """The largest coefficient there may be, given the largest magnitude of each tensor."""
+        bounds = np.array(peaks, dtype=np.float64)
+        if self._kind == 1:
+            bounds = bounds / [float(scales.scale_of(level)[0]) for level in self.scale_levels]
+        elif self._kind == 2:  # no value is larger than its row's root mean square times the root of the row's length
+            lengths = [shape.cols * shape.dim for shape in self.planes.shapes]
+            heaviest = max(1.0, *(float(w.max(initial=0)) for w in self._importance or () if w is not None))
+            bounds = np.sqrt(lengths) * math.sqrt(heaviest)
+        words = 0.0 if self.codes is None else float(np.abs(self.codes.codewords()).max(axis=(1, 2)).sum())
+        return 1.1 * math.sqrt(self.spec.dim) * (float(bounds.max()) + words)
+
+    @property
+    def _kind(self) -> int:
+        """What there is a scale for, as the record says it."""
+        kind = SCALES.index(self._scales)
+        return 1 if kind == 0 and self.scale_levels else kind
+
     def _scales_section(self) -> bytes:
         return integers.pack(np.concatenate(self.scale_levels)) if self.scale_levels else b""
 
@@ -241,8 +281,7 @@ class GroupCoder:
         for chunk in zip(*streams, strict=True):
             sections += chunk
         m, k = self.spec.codebooks or (0, 0)
-        kind = SCALES.index(self._scales)
-        kind = 1 if kind == 0 and self.scale_levels else kind
+        kind = self._kind
         survivors = None if self.masks is None else self.masks.survivors
         record = GroupRecord(self.spec.tensors, self.spec.dim, m, k, steps, kind, lattice, survivors)
         sums = np.bincount(self.planes.table[:, 2], weights=squares, minlength=len(self.planes.shapes))

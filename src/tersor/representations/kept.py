@@ -31,17 +31,27 @@ def raw(tensor: torch.Tensor) -> bytes:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
 
 
-def sections(tensors: Sequence[tuple[bytes, int, str]]) -> list[bytes]:
-    """Sections of tensors given as (bytes, position of the type in the format's list, type): small ones share."""
-    pools: dict[int, list[bytes]] = {}
-    large, names = [], {}
-    for data, kind, name in tensors:
-        names[kind] = name
-        if len(data) <= POOLED:
-            pools.setdefault(kind, []).append(data)
+def units(tensors: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Which tensors, given as (position of the stored type in the format's list, bytes), share each section.
+
+    Small ones of a type share, types in order; then each large one has its own. Places in the sequence are returned.
+    """
+    pools: dict[int, list[int]] = {}
+    large = []
+    for i, (kind, size) in enumerate(tensors):
+        if size <= POOLED:
+            pools.setdefault(kind, []).append(i)
         else:
-            large.append(pack(data, ITEM_BYTES[name]))
-    return [pack(b"".join(parts), ITEM_BYTES[names[kind]]) for kind, parts in sorted(pools.items())] + large
+            large.append([i])
+    return [members for _, members in sorted(pools.items())] + large
+
+
+def sections(tensors: Sequence[tuple[bytes, int, str]]) -> list[bytes]:
+    """Sections of tensors given as (bytes, position of the type in the format's list, type)."""
+    return [
+        pack(b"".join(tensors[i][0] for i in members), ITEM_BYTES[tensors[members[0]][2]])
+        for members in units([(kind, len(data)) for data, kind, _ in tensors])
+    ]
 
 
 def pack(data: bytes, itemsize: int) -> bytes:

@@ -90,6 +90,15 @@ class LatticeStage:
         counts[:, : self.coded.counts.shape[1]] = self.coded.counts
         return replace(old, step=step, means=means, levels=contexts.levels_from(counts))
 
+    def costs(self) -> tuple[float, NDArray[np.float64]]:
+        """Of the last call of `at`: bytes of the head sections, and bits of each tensor's symbols."""
+        assert self.coded is not None
+        measured = fit.measure(
+            self.planes, self.coded.symbols, self.coded.lattice, contexts.token_bits(self.coded.lattice.levels)
+        )
+        bits = np.bincount(self.planes.table[:, 2], weights=measured.bits, minlength=len(self.planes.shapes))
+        return float(sum(map(len, self._heads(fit.trimmed(self.coded))))), np.asarray(bits, dtype=np.float64)
+
     def _overhead(self, coded: fit.Coded) -> float:
         coded = fit.trimmed(coded)
         fixed = sum(len(s) for s in self._heads(coded))
@@ -102,6 +111,15 @@ class LatticeStage:
         heads.append(len(means).to_bytes(4, "little") + means + mixes)
         heads.append(contexts.pack(lattice.levels, coded.counts))
         return heads
+
+    def fixed(self, peak: float) -> tuple[LatticeRecord, list[bytes]]:
+        """Record and head sections that code any values of at most this magnitude, with the tables of the last call."""
+        assert self.coded is not None
+        coded = fit.trimmed(self.coded)
+        used = coded.counts.shape[1]
+        counts = np.pad(coded.counts, ((0, 0), (0, max(0, fit.tokens_up_to(peak, coded.lattice.step) - used))))
+        lattice = replace(coded.lattice, levels=contexts.levels_from(counts))
+        return self._record(), self._heads(replace(coded, lattice=lattice, counts=counts))
 
     def finish(self) -> tuple[LatticeRecord, list[bytes], list[bytes], NDArray[np.float64]]:
         """The record, the head sections (basis, energies, tables), one stream per chunk, squared error per plane."""

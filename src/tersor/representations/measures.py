@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tersor.representations import scales
+
 
 def units(v: NDArray[np.float32], kind: str) -> NDArray[np.float64]:
     """What errors are judged in: one, or the root mean square of the tensor [1] or of each row [rows]."""
@@ -20,6 +22,24 @@ def root_mean(weight: NDArray[np.float32], unit: NDArray[np.float64]) -> NDArray
         return np.ones(unit.shape)
     mean = weight.mean(axis=None if unit.size == 1 else (1, 2), dtype=np.float64)
     return np.asarray(np.sqrt(np.maximum(mean, 1e-12))).reshape(-1)
+
+
+def scaling(
+    v: NDArray[np.float32], weight: NDArray[np.float32] | None, kind: str
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Scale levels of the tensor [1] or of its rows, and what importance is multiplied by once values are divided.
+
+    Errors are judged in `units`; where there is importance, its mean goes into the scale, so that the rest is about 1.
+    """
+    unit = units(v, kind)
+    mean = np.ones(1) if weight is None else root_mean(weight, unit)
+    level = scales.level_of(unit / mean)
+    return level, np.square(scales.scale_of(level) / unit).astype(np.float32)
+
+
+def of_vectors(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Importance as the lattice takes it: in a basis a coefficient belongs to a whole vector and gets its mean."""
+    return weight if weight.shape[-1] == 1 else np.broadcast_to(weight.mean(axis=-1, keepdims=True), weight.shape)
 
 
 def energy(v: NDArray[np.float32]) -> float:

@@ -11,10 +11,9 @@ import tersor
 from tersor.api import Progress
 from tersor.api import open as open_archive
 from tersor.archive import Archive
-from tersor.checkpoint import open_checkpoint
+from tersor.checkpoint import fingerprint, open_checkpoint
 from tersor.errors import TersorError
 from tersor.recipe import Recipe
-from tersor.search import fingerprint
 from tersor.search.bracket import next_ratio
 from tersor.search.journal import Journal
 from tersor.search.judge import Judge

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tersor.api import Progress, compress
 from tersor.archive import Archive
 from tersor.checkpoint import Checkpoint
+from tersor.checkpoint.fingerprint import of_bytes
 from tersor.errors import TargetError, TersorError
 from tersor.recipe import Recipe
-from tersor.search.fingerprint import of_bytes
 from tersor.search.trial import Trial, is_feasible
 from tersor.user.calls import copied, named, scored
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from tersor.checkpoint.fingerprint import differences, of_bytes
 from tersor.errors import TersorError
 from tersor.files import atomic_output
 from tersor.search.curve import draw
-from tersor.search.fingerprint import differences, of_bytes
 from tersor.search.journal import Journal
 from tersor.search.trial import Trial, leader
 

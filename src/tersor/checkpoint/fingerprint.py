@@ -1,4 +1,4 @@
-"""What the results of a search depend on, so that a resumed one goes on with the same."""
+"""What results depend on, so that a resumed run goes on with the same and says what is another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tersor.checkpoint import Checkpoint
+from tersor.checkpoint.inventory import Checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ def of_checkpoint(checkpoint: Checkpoint) -> str:
 
 def of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     """A digest of tensors by name, whatever their order."""
-    from tersor.checkpoint import open_checkpoint
+    from tersor.checkpoint.readers import open_checkpoint
 
     return of_checkpoint(open_checkpoint({name: tensors[name] for name in sorted(tensors)}))
 

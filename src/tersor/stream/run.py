@@ -1,0 +1,201 @@
+"""A checkpoint of any size to an archive: surveyed, trained on a sample, coded block by block, put together.
+
+Every step leaves its result in the work folder, and depends on nothing but the input, the recipe and the results before
+it: a run that is killed goes on from there, and any number of threads and processes write the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from tersor import encode
+from tersor.checkpoint import Checkpoint
+from tersor.checkpoint.survey import Facts
+from tersor.encode import GENEROUS, NEARLY, Progress, everything_kept, group_coder, stretched, too_small
+from tersor.errors import TersorError
+from tersor.keep import Kept, plan_kept, section
+from tersor.plan import Plan, coded_names, make_plan
+from tersor.recipe import Recipe
+from tersor.representations import vectors
+from tersor.representations.chunk_coder import ChunkCoder, Heads
+from tersor.stream import blocks
+from tersor.stream.calibrate import Calibrated, Entire, Sampled, calibrate
+from tersor.stream.crew import Crew
+from tersor.stream.file import File, Made, block_name, kept_name
+from tersor.stream.memory import workers
+from tersor.stream.source import Importance, Source, read_all
+from tersor.stream.survey import check, survey, weigh
+from tersor.stream.team import Team
+from tersor.stream.work import Work
+
+_AIM = 0.996
+"""The share of the budget that is aimed at: what is predicted from a sample is right to a few thousandths."""
+
+_PASSES = 6
+
+
+def is_large(checkpoint: Checkpoint, recipe: Recipe) -> bool:
+    """Whether there is more to code than is trained on: decided by names and shapes alone, as bytes depend on it."""
+    names = set(coded_names(checkpoint, recipe))
+    return sum(entry.numel for entry in checkpoint.entries if entry.name in names) > encode.TRAINED
+
+
+class Run:
+    """One checkpoint on its way into an archive.
+
+    Args:
+        checkpoint: the tensors.
+        recipe: the target and how to get there.
+        work: the folder of finished pieces, begun.
+        team: the processes that work together.
+        importance: weights of errors, or None.
+        memory: bytes that each process may take, or None.
+        progress: called with a stage, steps done and steps expected.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        recipe: Recipe,
+        work: Work,
+        team: Team,
+        importance: Checkpoint | None = None,
+        memory: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.checkpoint, self.recipe, self.work, self.team = checkpoint, recipe, work, team
+        self._given, self._memory, self._crew = importance, memory, Crew(team, progress)
+        self._facts: Mapping[str, Facts] = {}
+
+    def write(self, out: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Do whatever is not done yet, and write the archive.
+
+        Raises:
+            TersorError: the input is bad or changed, the target or the memory does not do, the disk is full, or another
+                process ended. What is finished stays in the work folder.
+        """
+        self._facts = survey(self.checkpoint, self.work, self._crew)
+        plan = self._plan(1.0)
+        check(plan, self._facts)
+        peaks = {name: facts.peak for name, facts in self._facts.items()}
+        kept = plan_kept(self.checkpoint, plan.kept, self.recipe, peaks)
+        self._limit(plan, kept)
+        if plan.budget > GENEROUS * plan.nbytes:
+            exact = plan_kept(self.checkpoint, everything_kept(plan), self.recipe, peaks)
+            self._keep(exact)
+            if self._finish(plan, Made(exact), out, force, at_least=0.0):
+                return
+        self._keep(kept)
+        importance = weigh(self._given, plan, self.work, self._crew)
+        budget = plan.budget - self.team.share("base", lambda: File(plan, self.recipe, self.work, Made(kept)).size)
+        aim = _AIM * budget
+        for number in range(1, _PASSES + 1):
+            found = self._calibrate(number, importance, aim)
+            made = Made(kept, number, found, self._code(number, found, plan, importance))
+            if self._finish(plan, made, out, force, at_least=0.0 if found.finest else NEARLY * plan.budget):
+                return
+            aim = _AIM * found.predicted * plan.budget / self._size
+        raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
+
+    def _plan(self, stretch: float) -> Plan:
+        return make_plan(
+            self.checkpoint, self.recipe, stretch, {name: facts.zeros for name, facts in self._facts.items()}
+        )
+
+    def _limit(self, plan: Plan, kept: Kept) -> None:
+        """Use as many threads as the memory has room for."""
+        trained = min(plan.coded_weights, encode.TRAINED)
+        most = workers(plan, kept, self.checkpoint, trained, self.recipe.effort, self._memory, self._crew.threads)
+        self._crew.threads = most
+
+    def _keep(self, kept: Kept) -> None:
+        """The sections of kept tensors, in the work folder."""
+
+        def pack(unit: int) -> None:
+            if self.work.read(kept_name(kept, unit)) is None:
+                self.work.write(kept_name(kept, unit), section(self.checkpoint, kept, unit))
+
+        self._crew.each(f"kept tensors ({len(kept.records)})", range(len(kept.units)), pack)
+
+    def _finish(self, plan: Plan, made: Made, out: str | os.PathLike[str], force: bool, *, at_least: float) -> bool:
+        """Write the file if it has the size that is wanted; the first process does."""
+
+        def do() -> tuple[int, bool]:
+            file = File(plan, self.recipe, self.work, made)
+            good = at_least <= file.size <= plan.budget
+            if good:
+                file.write(out, force=force)
+            return file.size, good
+
+        self._size, good = self.team.share(f"finish {len(made.kept.records)} {made.number}", do)
+        return good
+
+    def _calibrate(self, number: int, importance: Importance | None, aim: float) -> Calibrated:
+        """What all chunks share in a pass; the first process finds it."""
+        name = f"heads-{number}"
+
+        def make() -> None:
+            if self.work.read(name) is None:
+                self.work.write(name, msgspec.msgpack.encode(self._search(importance, aim)))
+
+        self.team.share(name, make)
+        return msgspec.msgpack.decode(self.work.need(name), type=Calibrated)
+
+    def _search(self, importance: Importance | None, aim: float) -> Calibrated:
+        def attempt(stretch: float) -> Calibrated:
+            plan = self._plan(stretch)
+            coders = self._coders(plan, importance)
+            found = calibrate(coders, aim, self.recipe.effort, self._crew.progress)
+            if isinstance(found, Calibrated):
+                return found
+            raise too_small(plan, int(plan.budget - aim / _AIM + found))
+
+        if self.recipe.scheme == "additive":
+            return stretched(attempt, lambda found: found.predicted, NEARLY * aim)
+        return attempt(1.0)
+
+    def _coders(self, plan: Plan, importance: Importance | None) -> list[Sampled | Entire]:
+        coders: list[Sampled | Entire] = []
+        for g, group in enumerate(plan.groups):
+            if group.survivors is not None:
+                coders.append(Entire(group_coder(self.checkpoint, plan, self.recipe, g, read_all(plan, g, importance))))
+                continue
+            shapes = [plan.entries[i].shape for i in group.tensors]
+            facts = [self._facts[plan.entries[i].name] for i in group.tensors]
+            source = self._source(plan, group.tensors, group.dim, importance)
+            coders.append(Sampled(group, shapes, self.recipe, source, facts, plan.coded_weights, encode.TRAINED))
+        return coders
+
+    def _source(self, plan: Plan, tensors: tuple[int, ...], dim: int, importance: Importance | None) -> Source:
+        stands = [vectors.arrange(plan.entries[i].shape, dim) for i in tensors]
+        return Source(self.checkpoint, [plan.entries[i].name for i in tensors], stands, importance)
+
+    def _code(self, number: int, found: Calibrated, plan: Plan, importance: Importance | None) -> list[blocks.Block]:
+        """All blocks of a pass, each in the work folder; returns where they are."""
+        recipe, coders, sources = self.recipe, dict[int, ChunkCoder](), dict[int, Source]()
+        for g, group in enumerate(found.groups):
+            if isinstance(group, Heads):
+                tensors, dim = group.record.tensors, group.record.dim
+                shapes = [plan.entries[i].shape for i in tensors]
+                coders[g] = ChunkCoder(group, shapes, found.step, recipe.effort, recipe.seed)
+                sources[g] = self._source(plan, tensors, dim, importance)
+        every = blocks.cut({g: coder.chunks for g, coder in coders.items()})
+        names = [block_name(number, i) for i in range(len(every))]
+        left = self.team.share(
+            f"left {number}", lambda: [i for i, name in enumerate(names) if self.work.read(name) is None]
+        )
+        with ThreadPoolExecutor(self._crew.threads) as ahead:
+
+            def do(k: int) -> None:
+                block = every[left[k]]
+                coded = blocks.encode(block, coders[block.group], sources[block.group], self.team, ahead)
+                self.work.write(names[left[k]], coded)
+                self._crew.progress("coding", len(every) - len(left) + k + 1, len(every))
+
+            self._crew.run(do, self.team.claims(f"blocks {number}", len(left)))
+        self.team.gather(f"coded {number}", None)
+        return every
