@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,12 +37,18 @@ class Facts(NamedTuple):
     Attributes:
         zeros: elements that are zero, of either sign.
         peak: the largest magnitude, NaN if a value is; of complex numbers 0, or NaN if not all are finite.
-        octaves: sum of `octaves_of` its values.
+        octaves, living: of its values, see `octaves_of`.
     """
 
     zeros: int
     peak: float
     octaves: float
+    living: int
+
+    def plus(self, other: Facts) -> Facts:
+        """The facts of both together."""
+        peak = max(self.peak, other.peak, key=lambda p: math.inf if math.isnan(p) else p)
+        return Facts(self.zeros + other.zeros, peak, self.octaves + other.octaves, self.living + other.living)
 
 
 def examine(checkpoint: Checkpoint, part: Part) -> Facts:
@@ -50,28 +57,30 @@ def examine(checkpoint: Checkpoint, part: Part) -> Facts:
 
     tensor = checkpoint.read_part(*part)
     if tensor.is_complex():
-        return Facts(0, 0.0 if bool(tensor.isfinite().all()) else float("nan"), 0.0)
+        return Facts(0, 0.0 if bool(tensor.isfinite().all()) else float("nan"), 0.0, 0)
     values = tensor.numpy() if str(tensor.dtype) == "torch.float64" else to_float32(tensor)
     peak = float(max(values.max(initial=0), -values.min(initial=0)))
-    octaves = octaves_of(values) if np.isfinite(peak) else 0.0
-    return Facts(values.size - int(np.count_nonzero(values)), peak, octaves)
+    octaves = octaves_of(values) if np.isfinite(peak) else (0.0, 0)
+    return Facts(values.size - int(np.count_nonzero(values)), peak, *octaves)
 
 
-def octaves_of(values: NDArray[np.floating]) -> float:
-    """log2 of the root mean square about each value, added up: by it the bits that parts of a tensor take differ.
+def octaves_of(values: NDArray[np.floating]) -> tuple[float, int]:
+    """log2 of the root mean square about each value, added up, and over how many values.
 
-    "About" is a run of 512 values; a run of zeros counts as 2**-100.
+    By their mean the bits that parts of a tensor take differ. "About" is a run of 512; runs of zeros are left out.
     """
     import numpy as np
 
     flat = values.reshape(-1)
     ends = np.arange(0, flat.size, _RUN)
     if not flat.size:
-        return 0.0
+        return 0.0, 0
     with np.errstate(over="ignore"):  # of float64 that is kept
         squares = np.add.reduceat(np.square(flat, dtype=np.float64), ends)
     sizes = np.minimum(_RUN, flat.size - ends)
-    return float((0.5 * np.log2(np.maximum(squares / sizes, 2.0**-200)) * sizes).sum())
+    alive = squares > 0
+    squares, sizes = squares[alive], sizes[alive]
+    return float((0.5 * np.log2(squares / sizes) * sizes).sum()), int(sizes.sum())
 
 
 def count_zeros(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, int]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tersor.cli.recipes import TARGETS, add_recipe_options, recipe_fields
@@ -15,9 +19,9 @@ from tersor.cli.shared import (
     note,
     print_json,
     progress,
-    read_importance,
     usage_error,
 )
+from tersor.errors import TersorError
 
 if TYPE_CHECKING:
     from tersor.archive import Archive
@@ -33,6 +37,12 @@ _ABOUT = """examples:
       (nets.py in the current folder has a function resnet() that returns the network, or its state dict)
   tersor compress nets:resnet model.tersor --ratio 16 --importance weights.safetensors
       (made by `tersor importance`: errors are put where they matter least)
+
+larger than memory: what is finished is kept in OUT.work until OUT is whole
+  tersor compress shards/ model.tersor --ratio 16 --memory 2GB
+  tersor compress shards/ model.tersor --ratio 16 --resume        (after a break: the same command again)
+  torchrun --nproc-per-node 2 -m tersor compress shards/ model.tersor --ratio 16
+      (any number of processes and machines that see both paths; the bytes are the same)
 """
 
 
@@ -51,7 +61,11 @@ def add_to(commands: Commands) -> None:
     target.add_argument("--bpp", type=float, help="bits of the file per parameter")
     add_recipe_options(sub)
     sub.add_argument("--dry-run", action="store_true", help="print the plan and the predicted size; write nothing")
-    sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
+    sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists, and what a broken run left")
+    sub.add_argument("--memory", metavar="SIZE", help="what each process may take, like 2GB; unlimited by default")
+    sub.add_argument(
+        "--resume", action="store_true", help="go on with a run of the same input and recipe that broke off"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -68,7 +82,7 @@ def _run(options: argparse.Namespace) -> None:
         _dry_run(options.source, recipe, options.json)
         return
     check_out(options.source, options.out, options.force)
-    _compress(options.source, options.out, recipe, options.importance, options.force, options.json)
+    _compress(options, recipe)
 
 
 def _dry_run(source: str, recipe: Recipe, as_json: bool) -> None:
@@ -84,22 +98,30 @@ def _dry_run(source: str, recipe: Recipe, as_json: bool) -> None:
     print(f"predicted size {plan.predicted:,} B, predicted time {duration(seconds(plan, recipe))}; nothing written")
 
 
-def _compress(source: str, out: str, recipe: Recipe, importance: str | None, force: bool, as_json: bool) -> None:
+def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
     from tersor.api import compress, dry_run
     from tersor.encode import seconds
+    from tersor.plan import make_plan
+    from tersor.stream.run import is_large
 
     started = time.perf_counter()
-    checkpoint = checkpoint_of(source)
-    plan = dry_run(checkpoint, recipe)
-    weights = read_importance(importance)
-    if not as_json:
+    out, rank, processes = options.out, *_place()
+    checkpoint = checkpoint_of(options.source)
+    weights = None if options.importance is None else checkpoint_of(options.importance)
+    plan = make_plan(checkpoint, recipe) if is_large(checkpoint, recipe) else dry_run(checkpoint, recipe)
+    if not options.json and rank == 0:
         for line in plan.lines():
             note(line)
-        note(f"predicted time {duration(seconds(plan, recipe))}")
-    with progress() as show:
-        archive = compress(checkpoint, recipe, importance=weights, progress=show)
-    size = archive.save(out, force=force)
-    if as_json:
+        note(f"predicted time {duration(seconds(plan, recipe) / processes)}")
+    with progress(quiet=rank > 0) as show, _ended_by_others(processes):
+        archive = compress(
+            checkpoint, recipe, importance=weights, progress=show, out=out, force=options.force,
+            memory=options.memory, resume=options.resume, distributed=processes > 1,
+        )  # fmt: skip
+    if rank > 0:
+        return
+    size = archive.size
+    if options.json:
         print_json(_made(archive, checkpoint, out, size, time.perf_counter() - started))
         return
     bpp = 8 * size / max(plan.parameters, 1)
@@ -110,6 +132,30 @@ def _compress(source: str, out: str, recipe: Recipe, importance: str | None, for
         print(f"smaller than the {plan.budget:,} B asked for: {spent}")
     if checkpoint.skipped:
         print(f"left out (no tensors, or beside the state dict): {', '.join(checkpoint.skipped[:10])}")
+
+
+def _place() -> tuple[int, int]:
+    """Which of the processes that torchrun started this one is, and how many there are."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def _ended_by_others(processes: int) -> Iterator[None]:
+    """With several processes, tell in a line that this one was ended: torchrun does so when another one died."""
+
+    def end(number: int, frame: object) -> None:
+        raise TersorError(f"stopped, as another process ended or the run was called off; {GO_ON}")
+
+    if processes == 1:
+        yield
+        return
+    from tersor.stream.team import GO_ON
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _made(archive: Archive, checkpoint: Checkpoint, out: str, size: int, seconds: float) -> dict[str, Any]:

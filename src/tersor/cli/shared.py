@@ -68,12 +68,12 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def progress() -> Iterator[Show]:
-    """A progress bar with the time left, on a terminal; silence elsewhere.
+def progress(*, quiet: bool = False) -> Iterator[Show]:
+    """A progress bar with the time left, on a terminal; silence elsewhere, or where that is asked for.
 
     Gives a function of a stage's name, steps done and steps expected, and optionally a detail to show beside them.
     """
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield lambda stage, done, total, detail="": None
         return
     from rich.console import Console

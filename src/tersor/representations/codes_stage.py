@@ -200,9 +200,9 @@ class CodesStage:
         """The unit of each codebook's integers."""
         return tuple(math.ldexp(unit, self.exponent) for unit in self.units)
 
-    def codewords(self) -> NDArray[np.float32]:
-        """Codebooks [M, K, d] as a file holds them."""
-        return np.ldexp(self.codebooks.numpy(), self.exponent)
+    def largest_sum(self) -> float:
+        """The largest magnitude that a sum of codewords may have."""
+        return math.ldexp(float(np.abs(self.codebooks.numpy()).max(axis=(1, 2)).sum()), self.exponent)
 
 
 class CodesReader:

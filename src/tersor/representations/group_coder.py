@@ -246,9 +246,9 @@ class GroupCoder:
             bounds = bounds / [float(scales.scale_of(level)[0]) for level in self.scale_levels]
         elif self._kind == 2:  # no value is larger than its row's root mean square times the root of the row's length
             lengths = [shape.cols * shape.dim for shape in self.planes.shapes]
-            heaviest = max(1.0, *(float(w.max(initial=0)) for w in self._importance or () if w is not None))
+            heaviest = max([1.0, *(float(w.max(initial=0)) for w in self._importance or () if w is not None)])
             bounds = np.sqrt(lengths) * math.sqrt(heaviest)
-        words = 0.0 if self.codes is None else float(np.abs(self.codes.codewords()).max(axis=(1, 2)).sum())
+        words = 0.0 if self.codes is None or self.codes.codes is None else self.codes.largest_sum()
         return 1.1 * math.sqrt(self.spec.dim) * (float(bounds.max()) + words)
 
     @property

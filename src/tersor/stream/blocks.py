@@ -15,7 +15,8 @@ from tersor.representations.chunk_coder import ChunkCoder, PieceError
 from tersor.stream.source import Source
 from tersor.stream.team import Team
 
-_CHUNKS = 8
+CHUNKS = 8
+"""Chunks in a block."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
 def cut(chunks: Mapping[int, int]) -> list[Block]:
     """All blocks, given the number of chunks of each group that is cut."""
     return [
-        Block(g, first, min(first + _CHUNKS, count))
-        for g, count in chunks.items()
-        for first in range(0, count, _CHUNKS)
+        Block(g, first, min(first + CHUNKS, count)) for g, count in chunks.items() for first in range(0, count, CHUNKS)
     ]
 
 

@@ -86,8 +86,7 @@ class Sampled:
         self._sizes = np.array([s.size for s in stands])
         self._louder = np.zeros(len(stands))
         if recipe.scales != "row":  # where each row has a scale, all take alike
-            sampled_octaves = [octaves_of(read()) / math.prod(s) for read, s in zip(readers, sampled, strict=True)]
-            self._louder = np.array([f.octaves / s.size for f, s in zip(facts, stands, strict=True)]) - sampled_octaves
+            self._louder = np.array([_louder(f, *octaves_of(read())) for f, read in zip(facts, readers, strict=True)])
         self._last: tuple[float, float] | None = None
         self._slope = 0.8  # bits per value and octave
         self._row_times = sum(s.rows for s in stands) / sum(counts) if recipe.scales == "row" else 1.0
@@ -191,6 +190,13 @@ def calibrate(
         return unreachable.size
     groups = tuple(coder.result() for coder in coders)
     return Calibrated(float(np.float32(step)), step <= 1.01 * finest, size, groups)
+
+
+def _louder(facts: Facts, octaves: float, living: int) -> float:
+    """By how many octaves values of a tensor are larger than those of its sample on average."""
+    if not living or not facts.living:
+        return 0.0
+    return min(1.0, max(-1.0, facts.octaves / facts.living - octaves / living))
 
 
 def _reader(source: Source, t: int, blocks: list[tuple[int, int]]) -> Callable[[], NDArray[np.float32]]:

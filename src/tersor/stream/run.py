@@ -93,12 +93,17 @@ class Run:
         importance = weigh(self._given, plan, self.work, self._crew)
         budget = plan.budget - self.team.share("base", lambda: File(plan, self.recipe, self.work, Made(kept)).size)
         aim = _AIM * budget
+        best: tuple[int, Made | None] = (0, None)
         for number in range(1, _PASSES + 1):
             found = self._calibrate(number, importance, aim)
             made = Made(kept, number, found, self._code(number, found, plan, importance))
             if self._finish(plan, made, out, force, at_least=0.0 if found.finest else NEARLY * plan.budget):
                 return
+            if best[0] < self._size <= plan.budget:
+                best = self._size, made
             aim = _AIM * found.predicted * plan.budget / self._size
+        if best[1] is not None and self._finish(plan, best[1], out, force, at_least=0.0):
+            return
         raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
 
     def _plan(self, stretch: float) -> Plan:
@@ -131,7 +136,7 @@ class Run:
                 file.write(out, force=force)
             return file.size, good
 
-        self._size, good = self.team.share(f"finish {len(made.kept.records)} {made.number}", do)
+        self._size, good = self.team.share(f"finish {len(made.kept.records)} {made.number} {at_least}", do)
         return good
 
     def _calibrate(self, number: int, importance: Importance | None, aim: float) -> Calibrated:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -34,11 +33,9 @@ def survey(checkpoint: Checkpoint, work: Work, crew: Crew) -> dict[str, Facts]:
     found = remembered(
         "survey", work, crew, lambda: crew.each("reading", every, lambda part: examine(checkpoint, part))
     )
-    facts = {e.name: Facts(0, 0.0, 0.0) for e in floats}
-    for part, (zeros, peak, octaves) in zip(every, found, strict=True):
-        before = facts[part.name]
-        peak = max(before.peak, peak, key=lambda p: math.inf if math.isnan(p) else p)
-        facts[part.name] = Facts(before.zeros + zeros, peak, before.octaves + octaves)
+    facts = {e.name: Facts(0, 0.0, 0.0, 0) for e in floats}
+    for part, own in zip(every, found, strict=True):
+        facts[part.name] = facts[part.name].plus(Facts(*own))
     return facts
 
 

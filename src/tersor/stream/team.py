@@ -62,7 +62,14 @@ class Team:
         """Say goodbye; with a failure, the others stop."""
 
 
-class _Distributed(Team):
+class Processes(Team):
+    """One of several processes.
+
+    Args:
+        store: of torch.distributed, the same for all.
+        rank, size: which one this is, of how many.
+    """
+
     def __init__(self, store: Any, rank: int, size: int) -> None:
         super().__init__()
         self.rank, self.size, self._store = rank, size, store
@@ -75,6 +82,7 @@ class _Distributed(Team):
         self._watcher.start()
 
     def gather(self, key: str, value: Any, patience: float = float("inf")) -> list[Any]:
+        """As `Team.gather`; waits so many seconds at most."""
         self._set(f"{key}/{self.rank}", msgspec.msgpack.encode(value))
         found, until = [], time.monotonic() + patience
         for rank in range(self.size):
@@ -87,16 +95,19 @@ class _Distributed(Team):
         return found
 
     def claim(self, key: str) -> int:
+        """As `Team.claim`; the count is in the store."""
         try:
             return int(self._store.add(key, 1)) - 1
         except Exception as error:
             raise self._gone() from error
 
     def check(self) -> None:
+        """As `Team.check`; what has happened to the others is found out beside the work."""
         if self._lost:
             raise TersorError(self._lost)
 
     def close(self, failure: str = "") -> None:
+        """As `Team.close`."""
         self._closed.set()
         if failure and not self._lost:
             self._set(f"failed/{self.rank}", failure.encode())
@@ -179,4 +190,4 @@ def of_environment() -> Team:
         reason = str(error).partition("\n")[0]
         raise TersorError(f"the processes do not find each other ({reason}); start them with torchrun") from error
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return _Distributed(PrefixStore(f"tersor/{attempt}", store), rank, size)
+    return Processes(PrefixStore(f"tersor/{attempt}", store), rank, size)

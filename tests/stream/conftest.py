@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from large import small_pieces
+
+__all__ = ["small_pieces"]
