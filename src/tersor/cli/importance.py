@@ -29,6 +29,7 @@ nets.py:
   def resnet(): ...        returns the trained network
   def batches(): ...       yields batches: a tensor, a dict of arguments, or a tuple; with --labelled its last is the
                            labels
+With torchrun --nproc-per-node N -m tersor importance ..., processes share the batches.
 """
 
 
@@ -59,9 +60,10 @@ def _run(options: argparse.Namespace) -> None:
     model = model_of(options.model)
     from tersor.checkpoint import save_safetensors
     from tersor.tune.importance import importance
+    from tersor.tune.ranks import started
 
     seed_everything(options.seed)
-    with progress() as show, faults_of(f"{options.model} on {options.data}"):
+    with started() as ranks, progress(quiet=ranks.rank > 0) as show, faults_of(f"{options.model} on {options.data}"):
         found = importance(
             model,
             data,
@@ -69,8 +71,11 @@ def _run(options: argparse.Namespace) -> None:
             batches=options.batches,
             labelled=options.labelled,
             seed=options.seed,
+            distributed=ranks.size > 1,
             progress=show,
         )
+    if ranks.rank > 0:
+        return
     size = save_safetensors(options.out, found, force=options.force)
     if options.json:
         print_json({"file": options.out, "size": size, "kind": options.kind, "tensors": list(found)})

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tersor.archive import Archive
     from tersor.cli.shared import Commands, Show
     from tersor.tune.distill import Status
+    from tersor.tune.ranks import Ranks
     from tersor.tune.tunable import Tunable
 
 _ABOUT = """example, with nets.py in the current folder:
@@ -40,6 +41,7 @@ nets.py:
                                 the labels; labels are not needed
   def accuracy(network): ...    returns a number, higher for better, in any unit
 The file keeps its size, give or take a few bytes. A long run is safe with --checkpoint run.pt, and --resume goes on.
+With torchrun --nproc-per-node N -m tersor tune ..., a step learns from N batches, one for each process.
 """
 
 
@@ -66,6 +68,13 @@ def _run(options: argparse.Namespace) -> None:
     if options.resume and not options.checkpoint:
         raise usage_error("tune: --resume needs the file to go on from: --checkpoint FILE")
     check_out(options.source, options.out, options.force)
+    from tersor.tune.ranks import started
+
+    with started() as ranks:
+        _tune(options, ranks)
+
+
+def _tune(options: argparse.Namespace, ranks: Ranks) -> None:
     from tersor.api import open as open_archive
     from tersor.tune.tunable import tunable
     from tersor.user.calls import copied, scored
@@ -80,10 +89,12 @@ def _run(options: argparse.Namespace) -> None:
     with faults_of(options.model):
         net = tunable(model, archive, moving=not options.fixed, importance=importance)
         before = None if evaluate is None else scored(evaluate, archive.apply_(copied(model)), options.source)
-    if not options.json:
+    if not options.json and ranks.rank == 0:
         for line in plan_lines(archive, net, options):
             note(line)
-    result = tuned(net, model, data, options, held_out, evaluate)
+    result = tuned(net, model, data, options, held_out, evaluate, ranks)
+    if ranks.rank > 0:
+        return
     made = net.freeze()
     size = made.save(options.out, force=options.force)
     if options.json:
@@ -135,6 +146,7 @@ def tuned(
     options: argparse.Namespace,
     held_out: Callable[..., Any] | None,
     evaluate: Callable[[nn.Module], float] | None,
+    ranks: Ranks,
 ) -> Any:
     """Distill with the options given, with a progress bar; interrupts and the user's own errors told in one line."""
     from tersor.tune.distill import distill
@@ -146,7 +158,7 @@ def tuned(
         return scored(evaluate, net.network, options.evaluate)
 
     try:
-        with progress() as show, faults_of(f"{options.model} on {options.data}"):
+        with progress(quiet=ranks.rank > 0) as show, faults_of(f"{options.model} on {options.data}"):
             return distill(
                 net,
                 teacher,
@@ -156,6 +168,7 @@ def tuned(
                 evaluate=None if evaluate is None else score,
                 checkpoint=options.checkpoint,
                 resume=options.resume,
+                distributed=ranks.size > 1,
                 progress=lambda status: show_status(show, status),
                 **tuning_keywords(options),
             )

@@ -10,6 +10,7 @@ from torch import nn
 
 from tersor.errors import TersorError
 from tersor.tune.batches import Batch
+from tersor.tune.ranks import Ranks
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -41,13 +42,19 @@ class Activation:
             for handle in handles:
                 handle.remove()
 
-    def result(self) -> dict[str, torch.Tensor]:
-        """Mean squares by name, shaped like the weights, float32 on the CPU.
+    def result(self, ranks: Ranks) -> dict[str, torch.Tensor]:
+        """Mean squares by name, shaped like the weights, float32 on the CPU, over what all processes took in.
 
         Raises:
             TersorError: none of the layers was called.
         """
         found: dict[str, torch.Tensor] = {}
+        for layer in self._layers:
+            shares = ranks.gather((self._sums.get(layer), self._counts.get(layer, 0)))
+            seen = [total for total, _ in shares if total is not None]
+            if seen:
+                self._sums[layer] = torch.stack(seen).sum(0)
+                self._counts[layer] = sum(count for _, count in shares)
         for layer, total in self._sums.items():
             name, mean = self._layers[layer], _shaped(layer, (total / max(self._counts[layer], 1)).float())
             found[name] = found[name] + mean if name in found else mean

@@ -14,6 +14,7 @@ from tersor.errors import TersorError
 from tersor.tune.batches import Batch, Data
 from tersor.tune.objective import Objective
 from tersor.tune.precision import Precision
+from tersor.tune.ranks import Ranks
 from tersor.tune.run import Run
 from tersor.tune.settings import Settings, Status, Tuned
 
@@ -47,6 +48,7 @@ def distill(
     after_step: Callable[[int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    distributed: bool = False,
     progress: Callable[[Status], None] | None = None,
 ) -> Tuned:
     """Train `net` towards `teacher` on the user's data; at the end `net` holds the best state, in eval mode.
@@ -79,6 +81,9 @@ def distill(
         checks: times that held-out loss and score are measured.
         after_step: called with the number of steps done, after each; for schedules of your own.
         checkpoint: file that the run is saved to at every check; `resume` continues from it.
+        distributed: every process of torch.distributed's group takes its share of the batches, so that a step learns
+            from as many batches as there are processes; all end with the same network. Codes may move, unlike with
+            DistributedDataParallel around `net`. The first process saves checkpoints; all resume from them.
         progress: called after every step.
 
     Raises:
@@ -95,7 +100,7 @@ def distill(
     interval = max(1, math.ceil(steps / max(checks, 1)))
     settings = Settings(
         steps, lr, labelled, share, max(every, 1), optimizer, clip, precision, norm_batches, held_out, patience,
-        evaluate, interval, after_step, checkpoint, progress,
+        evaluate, interval, after_step, checkpoint, progress, Ranks(distributed),
     )  # fmt: skip
     run = Run(net, teacher, data, objective, settings)
     if resume:

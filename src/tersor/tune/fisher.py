@@ -14,6 +14,7 @@ from torch.func import functional_call, grad, vmap
 from tersor.errors import TersorError
 from tersor.tune import batches
 from tersor.tune.batches import Batch, logits, mapped
+from tersor.tune.ranks import Ranks
 
 FLOATS = 1 << 26
 """Derivatives held at once: 256 MiB."""
@@ -69,9 +70,11 @@ class Fisher:
                 self._square(surprise, [tensor[part] for tensor in items], labels[part])
         self._drawn += self._samples * len(scores)
 
-    def result(self) -> _Parameters:
-        """The diagonal by name, float32 on the CPU."""
-        return {name: (total / self._drawn).cpu() for name, total in self._sums.items()}
+    def result(self, ranks: Ranks) -> _Parameters:
+        """The diagonal by name, float32 on the CPU, over what all processes took in."""
+        drawn = sum(ranks.gather(self._drawn))
+        ranks.add_([*self._sums.values()])
+        return {name: (total / drawn).cpu() for name, total in self._sums.items()}
 
     def _dimension(self, scores: torch.Tensor) -> int:
         dim = batches.class_dim(scores) if self._class_dim is None else self._class_dim

@@ -14,6 +14,9 @@ from tersor.errors import TersorError
 from tersor.tune.activation import Activation
 from tersor.tune.batches import Data, once, split, to_device
 from tersor.tune.fisher import Fisher
+from tersor.tune.ranks import Ranks
+
+_APART = 1_000_003  # between the seeds of batches
 
 
 def importance(
@@ -27,6 +30,7 @@ def importance(
     samples: int = 1,
     seed: int = 0,
     floor: float = 0.01,
+    distributed: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, torch.Tensor]:
     """A weight for the squared error of each element of the model's parameters, measured on data.
@@ -56,6 +60,7 @@ def importance(
             units, unseen tokens) would be free to take any value; the floor is per tensor, since 1 % of the mean over
             all would drown the differences within tensors that matter little. For a tensor of zeros the mean over all
             stands in.
+        distributed: share the batches among the processes of torch.distributed's group; all get the same result.
         progress: called with "importance", batches done and batches expected (one more than done, where unknown).
 
     Returns:
@@ -75,19 +80,22 @@ def importance(
     if not parameters:
         raise TersorError(f"{type(model).__name__} has no floating-point parameters to weigh; give a model that has")
     device = next(iter(parameters.values())).device
+    ranks, generator = Ranks(distributed), torch.Generator(device)
     measure: Fisher | Activation = Activation(model, parameters)
     if kind == "fisher":
-        measure = Fisher(model, parameters, class_dim, samples, torch.Generator(device).manual_seed(seed))
+        measure = Fisher(model, parameters, class_dim, samples, generator)
     known = [n for n in (batches, len(data) if isinstance(data, Sized) else None) if n is not None]
     done = 0
     with _evaluating(model):
-        for done, raw in enumerate(islice(once(data), batches), 1):
+        for number, raw in ranks.share(enumerate(islice(once(data), batches))):
+            generator.manual_seed(seed + _APART * number)  # labels of a batch are the same whoever draws them
+            done = number + 1
             measure.add(to_device(replace(split(raw, labelled), labels=None), device))
             if progress:
                 progress("importance", done, max(min(known), done) if known else done + 1)
     if progress:
         progress("importance", done, done)
-    return _floored(measure.result(), floor)
+    return _floored(measure.result(ranks), floor)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 
 from tersor.errors import TersorError
+from tersor.tune.ranks import Ranks
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -22,9 +23,11 @@ class Mixed:
     Args:
         precision: "fp32", "bf16" or "fp16".
         device: type of the device, such as "cpu".
+        ranks: the processes whose gradients are averaged.
     """
 
-    def __init__(self, precision: str, device: str) -> None:
+    def __init__(self, precision: str, device: str, ranks: Ranks | None = None) -> None:
+        self._ranks = Ranks() if ranks is None else ranks
         if precision not in get_args(Precision):
             raise TersorError(f"precision is {precision!r}; use one of {', '.join(get_args(Precision))}")
         self._device = device
@@ -42,6 +45,7 @@ class Mixed:
         """
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
+        self._ranks.average_(p for group in optimizer.param_groups for p in group["params"])
         self.scaler.unscale_(optimizer)  # before clipping: thresholds are in true units
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = _norm(gradients)

@@ -44,10 +44,11 @@ class Run:
         self.net, self.teacher, self.data, self.objective, self.settings = net, teacher, data, objective, settings
         inner = unwrapped(net)
         self.tunable = inner if isinstance(inner, Tunable) else None
+        self.ranks = settings.ranks
         self.origin = "" if self.tunable is None else hashlib.sha256(self.tunable.archive.to_bytes()).hexdigest()
         self.check_inputs()
         self.device = next(iter(net.parameters())).device
-        self.mixed = Mixed(settings.precision, self.device.type)
+        self.mixed = Mixed(settings.precision, self.device.type, self.ranks)
         steps = settings.steps
         self.settling = steps - math.ceil(SETTLED * steps) if self.tunable and self.tunable.moving else 0
         if teacher is not None:
@@ -100,7 +101,7 @@ class Run:
 
     def batches(self) -> Iterator[Batch]:
         """Batches on the network's device, endlessly; those that a resumed run has seen are passed over."""
-        for batch in itertools.islice(passes(self.data), self.step, None):
+        for batch in self.ranks.share(passes(self.data), self.step):
             yield to_device(split(batch, self.settings.labelled), self.device)
 
     def train(self) -> None:
@@ -133,7 +134,7 @@ class Run:
         self.schedule()
         with self.mixed.autocast():
             loss = self.objective(self.net, self.teacher, batch)
-        value = float(loss.detach())
+        value = self.ranks.mean(float(loss.detach()))  # no number for one is none for all
         finite = math.isfinite(value) and (self.mixed.step(loss, self.optimizer, self.settings.clip) or self.scaled)
         if not finite:
             return self.break_down(self.step + 1)
@@ -178,8 +179,9 @@ class Run:
     def check(self, batch: Batch) -> None:
         """Measure, keep the state if it is the best, save the run; the batch shows whether it is sound at all."""
         self.net.eval()
+        self.ranks.same_(self.net)
         with self.mixed.autocast():
-            loss = float(self.objective(self.net, self.teacher, batch))
+            loss = self.ranks.mean(float(self.objective(self.net, self.teacher, batch)))
         if not (math.isfinite(loss) and self.sound()):
             self.break_down(self.step)
             return
@@ -196,7 +198,7 @@ class Run:
             self.since += 1
             if self.settings.patience is not None and self.since >= self.settings.patience:
                 self.stopped = f"no better held-out loss in {self.since} checks; ended at step {self.step}"
-        if self.settings.checkpoint is not None:
+        if self.settings.checkpoint is not None and self.ranks.rank == 0:
             resuming.save(self.settings.checkpoint, self)
 
     def keep(self, loss: float) -> None:
@@ -220,6 +222,7 @@ class Run:
 
     def finish(self) -> None:
         """The best state, settled, with statistics of its own, rounded as the file will have it, and measured."""
+        self.ranks.same_(self.net)
         if self.best is not None and (self.failed or self.best_step != self.step):
             self.net.load_state_dict(self.best)
         else:

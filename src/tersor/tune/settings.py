@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 
 from tersor.tune.batches import Data
 from tersor.tune.precision import Precision
+from tersor.tune.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,4 @@ class Settings:
     after_step: Callable[[int], None] | None
     checkpoint: str | os.PathLike[str] | None
     progress: Callable[[Status], None] | None
+    ranks: Ranks = field(default_factory=Ranks)
