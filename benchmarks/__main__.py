@@ -16,6 +16,7 @@ BENCHMARKS = {
     "kernels": "nearest codeword, decode and pair counts: native against the torch twin",
     "speed": "whole encode and decode against NNCodec",
     "memory": "peak memory of one encode of a 100 MB checkpoint",
+    "scale": "large checkpoints: time and memory by size, processes, kills, sampling, decoding",
     "accuracy": "score of labelled networks after coding, no tuning",
     "tuning": "accuracy after coding and tuning, against rivals trained alike, at equal bytes",
     "step": "time of a tuning step against the same step on the dense network",
@@ -23,7 +24,7 @@ BENCHMARKS = {
     "results": "only write docs/results.md from the stored JSON files",
 }
 
-WITHOUT_DATA = {"kernels", "memory", "results"}
+WITHOUT_DATA = {"kernels", "memory", "scale", "results"}
 
 
 def parse(arguments: list[str]) -> tuple[list[str], Options]:
@@ -37,7 +38,9 @@ def parse(arguments: list[str]) -> tuple[list[str], Options]:
     parser.add_argument("names", nargs="*", metavar="name", help="benchmarks to run")
     parser.add_argument("--checkpoints", nargs="+", metavar="NAME", help="only these checkpoints; others keep results")
     parser.add_argument("--coders", nargs="+", choices=CODERS, help="rate_distortion only: others keep results")
-    parser.add_argument("--cases", nargs="+", metavar="CASE", help="tuning only: like lattice@27; others keep results")
+    parser.add_argument(
+        "--cases", nargs="+", metavar="CASE", help="of tuning (like lattice@27) and scale: others keep results"
+    )
     parser.add_argument("--quick", action="store_true", help="few points and repeats: to see that everything runs")
     given = parser.parse_args(arguments)
     for name in given.names:

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 Shapes = dict[str, tuple[int, ...]]
 
-SIZES = {"10M": (320, 6), "50M": (640, 8), "250M": (1280, 11), "2000M": (4096, 9)}
+SIZES = {"10M": (320, 8), "50M": (640, 9), "250M": (1280, 12), "2000M": (4096, 10)}
 """Width and number of layers by about how many weights there are."""
 
 _POOL = 1 << 24

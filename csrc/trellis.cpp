@@ -83,6 +83,22 @@ void levels(Array<const int32_t, 1> symbols, Array<const int64_t, 1> chunk_start
     });
 }
 
+// What levels stand for: each moved towards the centre of the values it codes by a shift for level 1, 2 and above, in
+// parts of a step of which `parts` make one; times `scale`.
+void centre(Array<const int32_t, 1> levels, int parts, int first, int second, int others, float scale,
+            Array<float, 1> out) {
+    const int32_t shifts[4] = {0, first, second, others};
+    const int32_t* in = levels.data();
+    float* to = out.data();
+    const int64_t count = static_cast<int64_t>(levels.shape(0));
+    nb::gil_scoped_release release;
+    for (int64_t i = 0; i < count; ++i) {
+        const int32_t level = in[i], magnitude = level < 0 ? -level : level;
+        const int32_t shift = shifts[magnitude < 3 ? magnitude : 3];
+        to[i] = static_cast<float>(level * parts - (level < 0 ? -shift : shift)) * scale;
+    }
+}
+
 }  // namespace
 
 void bind_trellis(nb::module_& m) {
@@ -94,4 +110,6 @@ void bind_trellis(nb::module_& m) {
           nb::arg("tokens"), nb::arg("counts"), nb::arg("bits"), nb::arg("levels"), nb::arg("threads"));
     m.def("trellis_levels", &levels, nb::arg("symbols"), nb::arg("chunk_starts"), nb::arg("memory"), nb::arg("h0"),
           nb::arg("h1"), nb::arg("out"), nb::arg("threads"));
+    m.def("trellis_centre", &centre, nb::arg("levels"), nb::arg("parts"), nb::arg("first"), nb::arg("second"),
+          nb::arg("others"), nb::arg("scale"), nb::arg("out"));
 }

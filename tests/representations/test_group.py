@@ -85,7 +85,7 @@ def test_what_is_read_is_what_the_levels_stand_for(
     with mock.patch.object(planes, "PIECE", 100 if small else 1 << 19), mock.patch.object(planes, "CHUNK", 150):
         coder, reader = coded(spec_of(given_shapes, dim, kind), tensors_of(given_shapes), step)
     expected = by_definition(coder, reader)
-    found = dict(reader.decode(range(len(given_shapes)), batch=2))
+    found = dict(reader.decode(range(len(given_shapes))))
     assert sorted(found) == list(range(len(given_shapes)))
     for i, values in enumerate(expected):
         assert found[i].dtype == np.float32 and found[i].tobytes() == values.tobytes()

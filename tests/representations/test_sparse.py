@@ -60,7 +60,7 @@ def test_zeros_stay_zero_and_the_rest_is_near(
     more = {"importance": [None, *(np.abs(t) + 1 for t in tensors[1:])]} if weighed else {}
     with mock.patch.object(planes, "PIECE", 100 if small else 1 << 19), mock.patch.object(planes, "CHUNK", 150):
         coder, reader = coded(spec_of(shapes, kind, scales), tensors, step, **more)
-    found = dict(reader.decode(range(len(shapes)), batch=2))
+    found = dict(reader.decode(range(len(shapes))))
     assert sorted(found) == list(range(len(shapes)))
     for i, tensor in enumerate(tensors):
         assert (found[i].shape, found[i].dtype) == (tensor.shape, np.float32)

@@ -108,6 +108,19 @@ def levels_of(
     return levels
 
 
+def centred(
+    levels: NDArray[np.int32], parts: int, shifts: tuple[int, int, int], scale: np.float32
+) -> NDArray[np.float32]:
+    """What levels stand for: each moved towards zero by the shift of level 1, 2 or above, in `parts` of one; scaled."""
+    module = extension()
+    if module is None:
+        return twin.centred(levels, parts, shifts) * scale
+    flat = np.ascontiguousarray(levels, dtype=np.int32).reshape(-1)
+    out = np.empty(flat.size, dtype=np.float32)
+    module.trellis_centre(flat, parts, *shifts, float(scale), out)
+    return out.reshape(levels.shape)
+
+
 def encode(
     symbols: NDArray[np.signedinteger],
     planes: NDArray[np.int64],

@@ -90,6 +90,13 @@ def scan(planes: NDArray[np.int64], trellis: Trellis, visit: Callable[[int, int,
             columns.close(rows)
 
 
+def centred(levels: NDArray[np.int32], parts: int, shifts: tuple[int, int, int]) -> NDArray[np.float32]:
+    """See `kernels.centred`, without the scale."""
+    shift = np.array([0, *shifts], dtype=np.int32)[np.minimum(np.abs(levels), 3)]
+    fine = levels * np.int32(parts) - np.sign(levels) * shift  # levels stay below 2**24
+    return fine.astype(np.float32)
+
+
 def search(
     x: NDArray[np.float32],
     weight: NDArray[np.float32] | None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tersor.codec import integers
+from tersor.kernels.threads import limited, thread_count
 from tersor.lattice.planes import Piece
 from tersor.representations import scales, vectors
 from tersor.representations.codes_stage import CodesReader
@@ -15,6 +18,8 @@ from tersor.representations.group_spec import chunk_sections, head_count
 from tersor.representations.lattice_stage import LatticeReader
 from tersor.representations.records import GroupRecord
 from tersor.representations.sparse import MaskReader
+
+_AHEAD = 2  # chunks per thread that are decoded before they are asked for
 
 
 class GroupReader:
@@ -74,26 +79,71 @@ class GroupReader:
             if any(p.tensor in wanted for p in self.planes.pieces[bounds[c] : bounds[c + 1]])
         ]
 
-    def decode(self, tensors: Sequence[int], batch: int = 16) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield (position within the group, values in the tensor's shape), decoding `batch` chunks at a time."""
+    def decode(self, tensors: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (position within the group, values in the tensor's shape); chunks are decoded by all threads."""
         wanted = set(tensors)
         gone = [t for t in sorted(wanted) if not self.planes.shapes[t].rows]
         yield from ((t, np.zeros(self.shapes[t], dtype=np.float32)) for t in gone)
-        open_tensors: dict[int, NDArray[np.float32]] = {}
         chunks = self.chunks_of(tensors)
-        for at in range(0, len(chunks), batch):
-            for piece, values in self._pieces(chunks[at : at + batch]):
-                if piece.tensor not in wanted:
-                    continue
-                shape = self.planes.shapes[piece.tensor]
-                if piece.first == 0:
-                    open_tensors[piece.tensor] = np.empty(shape, dtype=np.float32)
-                if self.scales is not None:
-                    s = self.scales[piece.tensor]
-                    values = values * scales.broadcast(s if s.size == 1 else s[piece.first : piece.last])
-                open_tensors[piece.tensor][piece.first : piece.last] = values
-                if piece.last == shape.rows:
-                    yield piece.tensor, self._join(piece.tensor, open_tensors.pop(piece.tensor))
+        if len(chunks) < 2:
+            open_tensors: dict[int, NDArray[np.float32]] = {}
+            for c in chunks:
+                self._open(c, wanted, open_tensors)
+                self._fill(c, open_tensors)
+                yield from self._whole(c, open_tensors)
+            return
+        yield from self._decode_many(chunks, wanted)
+
+    def _decode_many(self, chunks: Sequence[int], wanted: set[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The same by many threads, a few chunks ahead of what was yielded last."""
+        open_tensors: dict[int, NDArray[np.float32]] = {}
+        threads = thread_count()
+        ahead: deque[tuple[int, Future[None]]] = deque()
+        with ThreadPoolExecutor(threads) as pool:
+            for c in chunks:
+                self._open(c, wanted, open_tensors)
+                ahead.append((c, pool.submit(self._fill_alone, c, dict(open_tensors))))
+                if len(ahead) > _AHEAD * threads:
+                    yield from self._finished(ahead, open_tensors)
+            while ahead:
+                yield from self._finished(ahead, open_tensors)
+
+    def _finished(
+        self, ahead: deque[tuple[int, Future[None]]], open_tensors: dict[int, NDArray[np.float32]]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        chunk, done = ahead.popleft()
+        done.result()
+        yield from self._whole(chunk, open_tensors)
+
+    def _open(self, chunk: int, wanted: set[int], open_tensors: dict[int, NDArray[np.float32]]) -> None:
+        """Room for the tensors that begin in a chunk."""
+        for piece in self.planes.chunk(chunk):
+            if piece.first == 0 and piece.tensor in wanted:
+                open_tensors[piece.tensor] = np.empty(self.planes.shapes[piece.tensor], dtype=np.float32)
+
+    def _whole(
+        self, chunk: int, open_tensors: dict[int, NDArray[np.float32]]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The tensors that end in a chunk."""
+        for piece in self.planes.chunk(chunk):
+            if piece.last == self.planes.shapes[piece.tensor].rows and piece.tensor in open_tensors:
+                yield piece.tensor, self._join(piece.tensor, open_tensors.pop(piece.tensor))
+
+    def _fill_alone(self, chunk: int, open_tensors: dict[int, NDArray[np.float32]]) -> None:
+        with limited(1):
+            self._fill(chunk, open_tensors)
+
+    def _fill(self, chunk: int, open_tensors: dict[int, NDArray[np.float32]]) -> None:
+        """Decode a chunk into the tensors that there is room for."""
+        for piece, values in self._pieces([chunk]):
+            if piece.tensor not in open_tensors:
+                continue
+            to = open_tensors[piece.tensor][piece.first : piece.last]
+            if self.scales is None:
+                to[:] = values
+            else:
+                s = self.scales[piece.tensor]
+                np.multiply(values, scales.broadcast(s if s.size == 1 else s[piece.first : piece.last]), out=to)
 
     def _join(self, t: int, cut: NDArray[np.float32]) -> NDArray[np.float32]:
         """Tensor t from its vectors."""

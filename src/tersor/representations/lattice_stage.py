@@ -268,12 +268,10 @@ class LatticeReader:
 
 def dequantize(levels: NDArray[np.int32], record: LatticeRecord, basis: NDArray[np.int8] | None) -> NDArray[np.float32]:
     """Values [..., dim] of levels [dim, ...]: shift towards the centre, times the step, times the basis."""
-    values = centred(levels, record) * np.float32(record.step / SHIFT_UNIT)
+    values = kernels.centred(levels, SHIFT_UNIT, record.shifts, np.float32(record.step / SHIFT_UNIT))
     return np.moveaxis(values, 0, -1) if basis is None else bases.synthesise(values, basis)
 
 
 def centred(levels: NDArray[np.int32], record: LatticeRecord) -> NDArray[np.float32]:
     """What levels stand for, in 128th steps: each shifted towards the centre of the values it codes."""
-    shift = np.array([0, *record.shifts], dtype=np.int32)[np.minimum(np.abs(levels), 3)]
-    fine = levels * np.int32(SHIFT_UNIT) - np.sign(levels) * shift  # levels stay below 2**24
-    return fine.astype(np.float32)
+    return kernels.centred(levels, SHIFT_UNIT, record.shifts, np.float32(1))
