@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import accuracy, seeds, sharing, store, tables, tuned_claims, tuned_figures, tuned_tables
+from benchmarks import accuracy, scale_tables, seeds, sharing, store, tables, tuned_claims, tuned_figures, tuned_tables
 from benchmarks.figures import Figure, figures
 from benchmarks.options import Options
 
-NAMES = ("rate_distortion", "fixed_rate", "kernels", "speed", "memory", "accuracy", "tuning", "step", "sharing")
+NAMES = (
+    "rate_distortion",
+    "fixed_rate",
+    "kernels",
+    "speed",
+    "memory",
+    "accuracy",
+    "tuning",
+    "step",
+    "sharing",
+    "scale",
+)
 
 INTRODUCTION = """\
 # Results
@@ -32,6 +43,12 @@ then tuned. `lost` is in points, paired item by item, with a bootstrap interval;
 points are 100 over its perplexity. `divergence` is that of the answers from the original's on held-out inputs, in
 nats. A case that ends in `#seed` is the same with another order of the inputs; summaries and bars are means over
 seeds; where there are several, `lost` says what the least and the most was."""
+
+
+SCALE = """\
+Synthetic checkpoints of a transformer's shapes with heavy-tailed weights (`benchmarks/synthetic.py`), at 2 bits per
+weight and default effort; every run is the command in a process of its own. Peak memory is `VmHWM`, with Python and
+torch. `docs/scale.md` says how a run on many machines goes."""
 
 
 def run(options: Options) -> None:
@@ -62,6 +79,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
             sections += [f"## {title}", getattr(tables, name)(results[name])]
     if results["memory"]:
         sections += ["## Memory", tables.memory(results["memory"])]
+    if results.get("scale"):
+        sections += ["## Scale", SCALE, *scale_tables.sections(results["scale"])]
     if results.get("accuracy"):
         sections += ["## Accuracy after coding, without tuning", accuracy.table(results["accuracy"])]
     sections += ["## Machines and versions", *environments(results)]
@@ -70,7 +89,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
 
 def every_figure(results: dict[str, dict[str, Any]]) -> list[Figure]:
     """Bars of the codec, then those of tuning."""
-    return figures(results) + tuned_figures.figures(seeds.averaged(results.get("tuning", {})), results.get("step", {}))
+    tuned = tuned_figures.figures(seeds.averaged(results.get("tuning", {})), results.get("step", {}))
+    return figures(results) + tuned + scale_tables.figures(results.get("scale", {}))
 
 
 def describe(entry: dict[str, Any]) -> str:
@@ -83,6 +103,7 @@ def runs(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     found = {name: results[name] for name in ("kernels", "memory") if results[name]}
     for name in ("fixed_rate", "speed", "accuracy", "step", "sharing"):
         found |= {f"{name}, {checkpoint}": entry for checkpoint, entry in results.get(name, {}).items()}
+    found |= {f"scale, {case}": entry for case, entry in results.get("scale", {}).items()}
     for checkpoint, entry in results.get("tuning", {}).items():
         found |= {f"tuning, {checkpoint}, {case}": row for case, row in entry["cases"].items()}
     for checkpoint, entry in results["rate_distortion"].items():

@@ -15,12 +15,15 @@ from tersor.errors import TersorError
 
 
 @contextmanager
-def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[BinaryIO]:
+def atomic_output(
+    path: str | os.PathLike[str], *, force: bool = False, within: Path | None = None
+) -> Iterator[BinaryIO]:
     """Give a binary file to write; `path` takes its content only when the block ends without an error.
 
     The bytes go to a temporary file in the same folder, are synced to the disk and then renamed over `path`. Any
     failure, an interrupt included, removes the temporary file and leaves what was at `path` as it was. A symbolic
-    link at `path` is followed.
+    link at `path` is followed. What a killed process left is removed with the folder `within`, if the temporary file is
+    to lie in one (of the same file system).
 
     Raises:
         TersorError: `path` exists and `force` is false, is a folder or a device, its folder is missing or cannot be
@@ -28,7 +31,8 @@ def atomic_output(path: str | os.PathLike[str], *, force: bool = False) -> Itera
     """
     target = Path(os.path.realpath(path))
     _check_target(path, target, force)
-    temporary = target.with_name(f".tersor-{secrets.token_hex(8)}.tmp")
+    name = f".tersor-{secrets.token_hex(8)}.tmp"
+    temporary = target.with_name(name) if within is None else within / name
     try:
         with open(temporary, "xb") as out:  # unlike mkstemp, gives the file the user's ordinary permissions
             yield out

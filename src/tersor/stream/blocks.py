@@ -44,8 +44,8 @@ def cut(chunks: Mapping[int, int]) -> list[Block]:
     ]
 
 
-def encode(block: Block, coder: ChunkCoder, source: Source, team: Team, ahead: Executor) -> bytes:
-    """Code a block; the next chunk is read by `ahead` while one is coded."""
+def encode(block: Block, coder: ChunkCoder, source: Source, team: Team, ahead: Executor) -> tuple[bytes, bytes]:
+    """Head and streams of a block; the next chunk is read by `ahead` while one is coded."""
 
     def read(chunk: int) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32] | None] | None]:
         pieces = coder.planes.chunk(chunk)
@@ -66,11 +66,4 @@ def encode(block: Block, coder: ChunkCoder, source: Source, team: Team, ahead: E
         head.levels.extend(coded.levels)
     head.lengths.extend(map(len, streams))
     head.checks.extend(map(checksum, streams))
-    packed = msgspec.msgpack.encode(head)
-    return len(packed).to_bytes(8, "little") + packed + b"".join(streams)
-
-
-def head_of(data: bytes) -> tuple[Head, memoryview]:
-    """The head and the streams of a coded block."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    return msgspec.msgpack.decode(data[8:end], type=Head), memoryview(data)[end:]
+    return msgspec.msgpack.encode(head), b"".join(streams)

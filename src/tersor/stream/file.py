@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
+import msgspec
 import numpy as np
 
 from tersor.assemble import begin, index_of
 from tersor.codec import integers
 from tersor.codec.container import checksum
-from tersor.files import atomic_output
+from tersor.errors import TersorError
+from tersor.files import atomic_output, disk_reason
 from tersor.keep import Kept
 from tersor.plan import Plan
 from tersor.recipe import Recipe
@@ -20,6 +24,7 @@ from tersor.representations.chunk_coder import Heads
 from tersor.representations.records import GroupRecord
 from tersor.stream import blocks
 from tersor.stream.calibrate import Calibrated, Whole
+from tersor.stream.crew import Crew
 from tersor.stream.work import Work
 
 
@@ -28,9 +33,9 @@ def kept_name(kept: Kept, unit: int) -> str:
     return f"kept-{len(kept.records)}-{unit}"
 
 
-def block_name(number: int, i: int) -> str:
-    """The piece that holds the i-th block of a pass."""
-    return f"block-{number}-{i}"
+def block_names(number: int, i: int) -> tuple[str, str]:
+    """The pieces that hold the head and the streams of the i-th block of a pass."""
+    return f"head-{number}-{i}", f"block-{number}-{i}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class File:
         checks: list[int] = []
         groups: list[tuple[GroupRecord, Sequence[int]]] = []
         self._heads: list[list[bytes]] = []
+        self._sizes: dict[int, int] = {}
         found = made.calibrated.groups if made.calibrated is not None else ()
         for g, group in enumerate(found):
             if isinstance(group, Whole):
@@ -76,6 +82,7 @@ class File:
         index = index_of(plan.entries, recipe, made.kept.records, groups)
         self._start, self._padding = begin(index, lengths, checks)
         self.size = len(self._start) + sum(lengths) + len(self._padding)
+        """Bytes of the file."""
 
     def _add_streams(
         self, g: int, group: Heads, lengths: list[int], checks: list[int]
@@ -85,7 +92,8 @@ class File:
         error, energy, levels = np.zeros(count), np.zeros(count), list(group.levels)
         streams: list[tuple[int, int]] = []
         for i in self._blocks_of(g):
-            head, _ = blocks.head_of(self._work.need(block_name(self._made.number, i)))
+            head = msgspec.msgpack.decode(self._work.need(block_names(self._made.number, i)[0]), type=blocks.Head)
+            self._sizes[i] = sum(head.lengths)
             streams += zip(head.lengths, head.checks, strict=True)
             levels += head.levels
             for piece in head.errors:  # in the order of the file: sums of floats are the same whoever coded what
@@ -100,18 +108,54 @@ class File:
     def _blocks_of(self, g: int) -> Iterator[int]:
         return (i for i, block in enumerate(self._made.blocks) if block.group == g)
 
-    def write(self, out: str | os.PathLike[str], *, force: bool) -> None:
-        """Write the file, whole or not at all.
+    def write_frame(self, file: BinaryIO) -> dict[int, int]:
+        """Write everything but the blocks; returns where each block goes."""
+        places: dict[int, int] = {}
+        file.write(self._start)
+        for g, own in enumerate(self._heads):
+            file.writelines(own)
+            for i in self._blocks_of(g):
+                places[i] = file.tell()
+                file.seek(self._sizes[i], os.SEEK_CUR)
+        for unit in range(len(self._made.kept.units)):
+            file.write(self._work.need(kept_name(self._made.kept, unit)))
+        file.write(self._padding)
+        return places
 
-        Raises:
-            TersorError: it cannot be written.
-        """
-        with atomic_output(out, force=force) as file:
-            file.write(self._start)
-            for g, own in enumerate(self._heads):
-                file.writelines(own)
-                for i in self._blocks_of(g):
-                    file.write(blocks.head_of(self._work.need(block_name(self._made.number, i)))[1])
-            for unit in range(len(self._made.kept.units)):
-                file.write(self._work.need(kept_name(self._made.kept, unit)))
-            file.write(self._padding)
+
+def write(file: File | None, out: str | os.PathLike[str], number: int, work: Work, crew: Crew, *, force: bool) -> None:
+    """Write a file, whole or not at all; every process copies its share of the blocks to their places.
+
+    Args:
+        file: what is written; of the first process, which has it.
+        out: the path, in a folder that all processes see.
+        number: of the pass that its blocks are of.
+        work, crew: where they are, and who copies them.
+        force: replace what is there.
+
+    Raises:
+        TersorError: it cannot be written.
+    """
+
+    def copy(frame: tuple[str, dict[int, int]]) -> None:
+        path, places = frame
+
+        def one(i: int) -> None:
+            data = work.need(block_names(number, i)[1])
+            try:
+                with open(path, "r+b") as to:
+                    to.seek(places[i])
+                    to.write(data)
+            except OSError as error:
+                raise TersorError(f"cannot write {out}: {disk_reason(error, Path(path))}") from error
+
+        crew.run(one, [*places][crew.team.rank :: crew.team.size])
+        crew.team.gather("copied", None)
+
+    if file is None:
+        copy(crew.team.share("frame", lambda: ("", {})))
+        return
+    with atomic_output(out, force=force, within=work.folder) as target:
+        places = file.write_frame(target)
+        target.flush()
+        copy(crew.team.share("frame", lambda: (target.name, places)))

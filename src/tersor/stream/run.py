@@ -25,7 +25,7 @@ from tersor.representations.chunk_coder import ChunkCoder, Heads
 from tersor.stream import blocks
 from tersor.stream.calibrate import Calibrated, Entire, Sampled, calibrate
 from tersor.stream.crew import Crew
-from tersor.stream.file import File, Made, block_name, kept_name
+from tersor.stream.file import File, Made, block_names, kept_name, write
 from tersor.stream.memory import workers
 from tersor.stream.source import Importance, Source, read_all
 from tersor.stream.survey import check, survey, weigh
@@ -129,14 +129,16 @@ class Run:
     def _finish(self, plan: Plan, made: Made, out: str | os.PathLike[str], force: bool, *, at_least: float) -> bool:
         """Write the file if it has the size that is wanted; the first process does."""
 
+        file: File | None = None
+
         def do() -> tuple[int, bool]:
+            nonlocal file
             file = File(plan, self.recipe, self.work, made)
-            good = at_least <= file.size <= plan.budget
-            if good:
-                file.write(out, force=force)
-            return file.size, good
+            return file.size, at_least <= file.size <= plan.budget
 
         self._size, good = self.team.share(f"finish {len(made.kept.records)} {made.number} {at_least}", do)
+        if good:
+            write(file, out, made.number, self.work, self._crew, force=force)
         return good
 
     def _calibrate(self, number: int, importance: Importance | None, aim: float) -> Calibrated:
@@ -189,18 +191,27 @@ class Run:
                 coders[g] = ChunkCoder(group, shapes, found.step, recipe.effort, recipe.seed)
                 sources[g] = self._source(plan, tensors, dim, importance)
         every = blocks.cut({g: coder.chunks for g, coder in coders.items()})
-        names = [block_name(number, i) for i in range(len(every))]
-        left = self.team.share(
-            f"left {number}", lambda: [i for i, name in enumerate(names) if self.work.read(name) is None]
-        )
+        left = self._left(number, len(every))
         with ThreadPoolExecutor(self._crew.threads) as ahead:
 
             def do(k: int) -> None:
                 block = every[left[k]]
                 coded = blocks.encode(block, coders[block.group], sources[block.group], self.team, ahead)
-                self.work.write(names[left[k]], coded)
+                for name, piece in reversed([*zip(block_names(number, left[k]), coded, strict=True)]):
+                    self.work.write(name, piece)  # the head last: then the block is done
                 self._crew.progress("coding", len(every) - len(left) + k + 1, len(every))
 
             self._crew.run(do, self.team.claims(f"blocks {number}", len(left)))
         self.team.gather(f"coded {number}", None)
         return every
+
+    def _left(self, number: int, count: int) -> list[int]:
+        """The blocks of a pass that are not done yet; those that an earlier run left are checked byte by byte."""
+        heads = {block_names(number, i)[0] for i in range(count)}
+        there = self.team.share(f"there {number}", lambda: sorted(self.work.names() & heads))
+        numbers = [int(name.rpartition("-")[2]) for name in there]
+        good = self._crew.each(
+            f"checking {number}", numbers, lambda i: all(self.work.read(n) is not None for n in block_names(number, i))
+        )
+        done = {i for i, whole in zip(numbers, good, strict=True) if whole}
+        return [i for i in range(count) if i not in done]

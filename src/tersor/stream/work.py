@@ -113,6 +113,10 @@ class Work:
         whole = len(data) >= 4 and int.from_bytes(data[:4], "little") == checksum(data[4:])
         return data[4:] if whole else None
 
+    def names(self) -> set[str]:
+        """Names of all pieces, damaged ones included."""
+        return set(os.listdir(self.folder))
+
     def need(self, name: str) -> bytes:
         """A piece that is known to be there; what another machine wrote may take a while to come into sight.
 
