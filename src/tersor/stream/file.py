@@ -154,8 +154,9 @@ def write(file: File | None, out: str | os.PathLike[str], number: int, work: Wor
 
     if file is None:
         copy(crew.team.share("frame", lambda: ("", {})))
-        return
-    with atomic_output(out, force=force, within=work.folder) as target:
-        places = file.write_frame(target)
-        target.flush()
-        copy(crew.team.share("frame", lambda: (target.name, places)))
+    else:
+        with atomic_output(out, force=force, within=work.folder) as target:
+            places = file.write_frame(target)
+            target.flush()
+            copy(crew.team.share("frame", lambda: (target.name, places)))
+    crew.team.gather("written", None)  # until then it has not its name
