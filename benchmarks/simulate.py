@@ -125,7 +125,7 @@ def table(results: Results) -> str:
     costs = measured(results)
     told = (
         f"1 TB, 250 billion weights of 4 bytes, 16 threads a machine; measured: {1e9 * costs.weight:.0f} ns per weight "
-        f"and thread, {costs.beside:.1f} s beside the weights; assumed: what `docs/scale.md` lists. Bytes are a machine's."
+        f"and thread, {costs.beside:.1f} s beside the weights; assumed: see `docs/scale.md`. Bytes are a machine's."
     )
     lines = []
     for machines, deaths in ((1, 0), (10, 0), (100, 0), (100, 3)):

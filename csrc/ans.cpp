@@ -121,8 +121,39 @@ nb::object encode(Array<const int32_t, 1> symbols, Array<const int64_t, 2> plane
     return nb::bytes(reinterpret_cast<const char*>(words.data()), words.size() * sizeof(uint32_t));
 }
 
-// Decodes chunks in parallel to levels (signed multiples of the step); returns the first chunk whose stream does not
-// end with its symbols, or -1.
+// Reads one chunk's symbols, given their contexts, and writes levels.
+class ChunkDecoder {
+  public:
+    ChunkDecoder(const Tables& tables, int precision, const uint32_t* words, int64_t count, int32_t* out)
+        : lookup_(tables.lookup.data()), cumulative_(tables.cumulative.data()), tokens_(tables.tokens),
+          shift_(tables.shift), precision_(precision), decoder_(words, count), out_(out) {}
+    __attribute__((always_inline)) int operator()(int64_t i, int context, int quantizer) {
+        const int64_t row = 2 * context + quantizer;
+        int token = 0;
+        if (tokens_ > 1) {
+            token = lookup_[(row << precision_) + (decoder_.quantile() >> shift_)];
+            const uint32_t* bounds = &cumulative_[row * (tokens_ + 1) + token];
+            decoder_.pop(bounds[0] << shift_, (bounds[1] - bounds[0]) << shift_);
+        }
+        // No branch for zeros, which nobody could predict: no bits are read, and the level is 0.
+        const uint32_t tail = decoder_.pop_raw(raw_bits_of(token));
+        const int magnitude = smallest_of(token) + static_cast<int>(tail >> 1);
+        const int level = level_of(magnitude, quantizer), sign = -static_cast<int>(tail & 1);
+        out_[i] = (level ^ sign) - sign;
+        return magnitude;
+    }
+    bool ends_here() { return decoder_.pop_raw(kEndBits) == kEndMark && decoder_.exhausted(); }
+
+  private:
+    const uint8_t* lookup_;
+    const uint32_t* cumulative_;
+    int tokens_, shift_, precision_;
+    Decoder decoder_;
+    int32_t* out_;
+};
+
+// Decodes chunks in parallel, two at a time in each thread, to levels (signed multiples of the step); returns the first
+// chunk whose stream does not end with its symbols, or -1.
 int64_t decode(Array<const uint32_t, 1> words, Array<const int64_t, 1> word_starts, Array<const int64_t, 2> planes,
                Array<const int64_t, 1> chunk_planes, Array<const int64_t, 1> chunk_starts,
                Array<const uint32_t, 2> frequencies, int precision, int memory, int h0, int h1,
@@ -131,34 +162,32 @@ int64_t decode(Array<const uint32_t, 1> words, Array<const int64_t, 1> word_star
     const std::vector<int> next = transitions(memory, h0, h1);
     const int64_t chunks = static_cast<int64_t>(chunk_starts.shape(0)) - 1;
     std::vector<char> bad(chunks, 0);
+    auto place = [&](int64_t c) {
+        const int64_t first = chunk_planes.data()[c];
+        return Place(planes.data() + 7 * first, chunk_planes.data()[c + 1] - first);
+    };
+    auto decoder = [&](int64_t c) {
+        const int64_t first = word_starts.data()[c];
+        return ChunkDecoder(tables, precision, words.data() + first, word_starts.data()[c + 1] - first,
+                            levels.data() + chunk_starts.data()[c]);
+    };
     {
         nb::gil_scoped_release release;
-        parallel_for(chunks, threads, [&](int64_t c) {
-            const int64_t first = chunk_planes.data()[c];
-            const int64_t words_begin = word_starts.data()[c];
-            Decoder decoder(words.data() + words_begin, word_starts.data()[c + 1] - words_begin);
-            int32_t* out = levels.data() + chunk_starts.data()[c];
-            scan(planes.data() + 7 * first, chunk_planes.data()[c + 1] - first, next,
-                 [&](int64_t i, int context, int quantizer) {
-                     const int64_t row = 2 * context + quantizer;
-                     int token = 0;
-                     if (tables.tokens > 1) {
-                         token = tables.lookup[(row << precision) + (decoder.quantile() >> tables.shift)];
-                         const uint32_t* bounds = &tables.cumulative[row * (tables.tokens + 1) + token];
-                         decoder.pop(bounds[0] << tables.shift, (bounds[1] - bounds[0]) << tables.shift);
-                     }
-                     const int raw = raw_bits_of(token);
-                     if (raw == 0) {
-                         out[i] = 0;
-                         return 0;
-                     }
-                     const uint32_t tail = decoder.pop_raw(raw);
-                     const int magnitude = smallest_of(token) + static_cast<int>(tail >> 1);
-                     const int level = level_of(magnitude, quantizer);
-                     out[i] = tail & 1 ? -level : level;
-                     return magnitude;
-                 });
-            bad[c] = decoder.pop_raw(kEndBits) != kEndMark || !decoder.exhausted();
+        // Pairs only where every thread gets one.
+        const int64_t pairs = chunks >= 2 * std::max(threads, 1) ? chunks / 2 : 0;
+        parallel_for(chunks - pairs, threads, [&](int64_t task) {
+            if (task < pairs) {
+                const int64_t c = 2 * task;
+                ChunkDecoder a = decoder(c), b = decoder(c + 1);
+                scan_both(place(c), a, place(c + 1), b, next);
+                bad[c] = !a.ends_here();
+                bad[c + 1] = !b.ends_here();
+            } else {
+                const int64_t c = task + pairs;
+                ChunkDecoder own = scan(planes.data() + 7 * chunk_planes.data()[c],
+                                        chunk_planes.data()[c + 1] - chunk_planes.data()[c], next, decoder(c));
+                bad[c] = !own.ends_here();
+            }
         });
     }
     const auto found = std::find(bad.begin(), bad.end(), 1);

@@ -112,34 +112,123 @@ inline int context_at(const Plane& p, const Running& r, int64_t column_mean) {
     return context_of(p.fast * r.fast + p.slow * r.slow + p.column * column_mean + p.constant * p.mean);
 }
 
-// Visits the symbols of consecutive planes in scan order: visit(index, context, quantizer) returns the signed
-// magnitude of that symbol, which decides the contexts after it.
-template <class Visit>
-void scan(const int64_t* planes, int64_t count, const std::vector<int>& next, Visit visit) {
-    Columns columns;
-    int state = 0;
-    int64_t index = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        const Plane p = plane_at(planes + 7 * i);
-        columns.reset(p);
-        Running running{static_cast<int32_t>(p.mean), static_cast<int32_t>(p.mean)};
-        const int64_t step = rows_per_block(p);
-        for (int64_t row = 0; row < p.rows; row += step) {
-            const int64_t rows = std::min(step, p.rows - row);
-            for (int64_t r = 0; r < rows; ++r)
-                for (int64_t c = 0; c < p.cols; ++c, ++index) {
-                    const int quantizer = state & 1;
-                    const int signed_magnitude =
-                        visit(index, context_at(p, running, columns.mean[c]), quantizer);
-                    const int magnitude = std::abs(signed_magnitude);
-                    const int level = level_of(magnitude, quantizer);
-                    running.push(level);
-                    columns.add(c, level);
-                    state = next[state * 2 + (magnitude & 1)];
-                }
-            columns.close(rows);
+// Where a scan of consecutive planes is: planes, blocks and rows. What changes with every symbol is in `Walk`.
+class Place {
+  public:
+    Place(const int64_t* planes, int64_t count) : planes_(planes), left_(count) { open(); }
+    // Symbols up to the end of the row, 0 at the end of all.
+    int64_t ahead() const { return ahead_; }
+    const Plane& plane() const { return plane_; }
+    const int64_t* mean() const { return columns_.mean.data() + column_; }
+    int64_t* sum() { return columns_.sum.data() + column_; }
+    bool at_start_of_plane() const { return row_ == 0 && column_ == 0; }
+    // After so many symbols, none beyond the end of the row.
+    void pass(int64_t count) {
+        ahead_ -= count;
+        column_ += count;
+        if (ahead_ > 0) return;
+        column_ = 0;
+        if (++row_ == block_end_) {
+            columns_.close(block_end_ - block_);
+            block_ = block_end_;
+            if (block_ == plane_.rows) {
+                planes_ += 7;
+                --left_;
+                return open();
+            }
+            block_end_ = std::min(plane_.rows, block_ + rows_per_block(plane_));
         }
+        ahead_ = plane_.cols;
     }
+
+  private:
+    void open() {
+        ahead_ = row_ = column_ = block_ = 0;
+        if (left_ == 0) return;
+        plane_ = plane_at(planes_);
+        columns_.reset(plane_);
+        block_end_ = std::min(plane_.rows, rows_per_block(plane_));
+        ahead_ = plane_.cols;
+    }
+    const int64_t* planes_;
+    int64_t left_;
+    Plane plane_{};
+    Columns columns_;
+    int64_t ahead_ = 0, column_ = 0, row_ = 0, block_ = 0, block_end_ = 0;
+};
+
+// What changes with every symbol. Walks are local variables of the loops below and nobody else sees them, so that they
+// stay in registers: with a pointer to one about, every symbol written would make the compiler load them again.
+struct Walk {
+    Plane p{};
+    Running running{};
+    const int64_t* mean = nullptr;
+    int64_t* sum = nullptr;
+    int64_t index = 0;
+    int state = 0;
+
+    void enter(Place& place) {
+        p = place.plane();
+        mean = place.mean();
+        sum = place.sum();
+        if (place.at_start_of_plane()) running = {static_cast<int32_t>(p.mean), static_cast<int32_t>(p.mean)};
+    }
+    template <class Visit>
+    __attribute__((always_inline)) void step(const int* next, Visit& visit) {
+        const int quantizer = state & 1;
+        const int signed_magnitude = visit(index, context_at(p, running, *mean), quantizer);
+        const int magnitude = std::abs(signed_magnitude);
+        const int level = level_of(magnitude, quantizer);
+        running.push(level);
+        *sum += static_cast<int64_t>(level < kMaxLevel ? level : kMaxLevel) << kFractionBits;
+        state = next[state * 2 + (magnitude & 1)];
+        ++index;
+        ++mean;
+        ++sum;
+    }
+};
+
+// Visits the symbols of consecutive planes in scan order: visit(index, context, quantizer) returns the signed
+// magnitude of that symbol, which decides the contexts after it. Returns the visitor as it is at the end.
+template <class Visit>
+Visit scan(const int64_t* planes, int64_t count, const std::vector<int>& next, Visit visit) {
+    Place place(planes, count);
+    Walk walk;
+    const int* to = next.data();
+    while (const int64_t ahead = place.ahead()) {
+        walk.enter(place);
+        for (int64_t i = 0; i < ahead; ++i) walk.step(to, visit);
+        place.pass(ahead);
+    }
+    return visit;
+}
+
+// The same for two scans that have nothing to do with each other: while one waits for a result, the other goes on.
+template <class Visit>
+void scan_both(Place a, Visit& first, Place b, Visit& second, const std::vector<int>& next) {
+    Walk walk, other;
+    Visit visit = first, visit_other = second;
+    const int* to = next.data();
+    while (const int64_t ahead = std::min(a.ahead(), b.ahead())) {
+        walk.enter(a);
+        other.enter(b);
+        for (int64_t i = 0; i < ahead; ++i) {
+            walk.step(to, visit);
+            other.step(to, visit_other);
+        }
+        a.pass(ahead);
+        b.pass(ahead);
+    }
+    for (; a.ahead() > 0; a.pass(1)) {
+        walk.enter(a);
+        walk.step(to, visit);
+    }
+    for (; b.ahead() > 0; b.pass(1)) {
+        other.enter(b);
+        other.step(to, visit_other);
+    }
+    first = visit;
+    second = visit_other;
 }
 
 }  // namespace tersor

@@ -45,8 +45,8 @@ LARGEST_VALUE = 2.0**120
 Progress = Callable[[str, int, int], None]
 
 
-TRAINED = 1 << 22
-"""Values that are trained on; what has more to code is trained on a sample and then coded chunk by chunk (`stream`)."""
+TRAINED = 1 << 21
+"""Values trained on at most; what has more to code is trained on a sample and coded chunk by chunk (`stream`)."""
 
 _NANOSECONDS = {"draft": 70.0, "default": 80.0, "best": 250.0}  # per weight and round of the lattice, one thread
 _MASK_NANOSECONDS = 500.0  # per element of a tensor that keeps its zeros
@@ -57,7 +57,7 @@ _CODEWORD_NANOSECONDS = 0.15  # per vector and codeword compared
 def seconds(plan: Plan, recipe: Recipe) -> float:
     """A rough estimate of the time that coding takes, from the plan alone."""
     total = 1.0
-    share = min(1.0, TRAINED / max(plan.coded_weights, 1))
+    share = 1.0 if plan.coded_weights <= TRAINED else min(TRAINED / plan.coded_weights, 0.25)
     for group in plan.groups:
         weights = sum(plan.entries[i].numel for i in group.tensors)
         rounds: float = ROUNDS[recipe.effort][0] + 4

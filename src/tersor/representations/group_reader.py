@@ -19,7 +19,7 @@ from tersor.representations.lattice_stage import LatticeReader
 from tersor.representations.records import GroupRecord
 from tersor.representations.sparse import MaskReader
 
-_AHEAD = 2  # chunks per thread that are decoded before they are asked for
+_AHEAD = 2  # pairs of chunks per thread that are decoded before they are asked for
 
 
 class GroupReader:
@@ -89,7 +89,7 @@ class GroupReader:
             open_tensors: dict[int, NDArray[np.float32]] = {}
             for c in chunks:
                 self._open(c, wanted, open_tensors)
-                self._fill(c, open_tensors)
+                self._fill([c], open_tensors)
                 yield from self._whole(c, open_tensors)
             return
         yield from self._decode_many(chunks, wanted)
@@ -98,22 +98,24 @@ class GroupReader:
         """The same by many threads, a few chunks ahead of what was yielded last."""
         open_tensors: dict[int, NDArray[np.float32]] = {}
         threads = thread_count()
-        ahead: deque[tuple[int, Future[None]]] = deque()
+        ahead: deque[tuple[Sequence[int], Future[None]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
-            for c in chunks:
-                self._open(c, wanted, open_tensors)
-                ahead.append((c, pool.submit(self._fill_alone, c, dict(open_tensors))))
+            for pair in (chunks[i : i + 2] for i in range(0, len(chunks), 2)):
+                for c in pair:
+                    self._open(c, wanted, open_tensors)
+                ahead.append((pair, pool.submit(self._fill_alone, pair, dict(open_tensors))))
                 if len(ahead) > _AHEAD * threads:
                     yield from self._finished(ahead, open_tensors)
             while ahead:
                 yield from self._finished(ahead, open_tensors)
 
     def _finished(
-        self, ahead: deque[tuple[int, Future[None]]], open_tensors: dict[int, NDArray[np.float32]]
+        self, ahead: deque[tuple[Sequence[int], Future[None]]], open_tensors: dict[int, NDArray[np.float32]]
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        chunk, done = ahead.popleft()
+        pair, done = ahead.popleft()
         done.result()
-        yield from self._whole(chunk, open_tensors)
+        for c in pair:
+            yield from self._whole(c, open_tensors)
 
     def _open(self, chunk: int, wanted: set[int], open_tensors: dict[int, NDArray[np.float32]]) -> None:
         """Room for the tensors that begin in a chunk."""
@@ -129,13 +131,13 @@ class GroupReader:
             if piece.last == self.planes.shapes[piece.tensor].rows and piece.tensor in open_tensors:
                 yield piece.tensor, self._join(piece.tensor, open_tensors.pop(piece.tensor))
 
-    def _fill_alone(self, chunk: int, open_tensors: dict[int, NDArray[np.float32]]) -> None:
+    def _fill_alone(self, chunks: Sequence[int], open_tensors: dict[int, NDArray[np.float32]]) -> None:
         with limited(1):
-            self._fill(chunk, open_tensors)
+            self._fill(chunks, open_tensors)
 
-    def _fill(self, chunk: int, open_tensors: dict[int, NDArray[np.float32]]) -> None:
-        """Decode a chunk into the tensors that there is room for."""
-        for piece, values in self._pieces([chunk]):
+    def _fill(self, chunks: Sequence[int], open_tensors: dict[int, NDArray[np.float32]]) -> None:
+        """Decode chunks into the tensors that there is room for."""
+        for piece, values in self._pieces(chunks):
             if piece.tensor not in open_tensors:
                 continue
             to = open_tensors[piece.tensor][piece.first : piece.last]
@@ -164,10 +166,10 @@ class GroupReader:
                     self.sparse.read(c)
             yield
 
-    def _pieces(self, chunks: list[int]) -> Iterator[tuple[Piece, NDArray[np.float32]]]:
+    def _pieces(self, chunks: Sequence[int]) -> Iterator[tuple[Piece, NDArray[np.float32]]]:
         """Pieces with their values [rows, cols, dim], unscaled: codewords first, then the lattice's part."""
         streams = [self.chunk_streams(c) for c in chunks]
-        levels = self.lattice.levels(chunks, [s[-1] for s in streams]) if self.lattice else None
+        levels = self.lattice.levels([*chunks], [s[-1] for s in streams]) if self.lattice else None
         for i, c in enumerate(chunks):
             summed = self.codes.vectors(c, streams[i][0]) if self.codes else None
             for k, piece in enumerate(self.planes.chunk(c)):

@@ -22,7 +22,7 @@ from tersor.plan import Plan, coded_names, make_plan
 from tersor.recipe import Recipe
 from tersor.representations import vectors
 from tersor.representations.chunk_coder import ChunkCoder, Heads
-from tersor.stream import blocks
+from tersor.stream import blocks, sample
 from tersor.stream.calibrate import Calibrated, Entire, Sampled, calibrate
 from tersor.stream.crew import Crew
 from tersor.stream.file import File, Made, block_names, kept_name, write
@@ -113,7 +113,7 @@ class Run:
 
     def _limit(self, plan: Plan, kept: Kept) -> None:
         """Use as many threads as the memory has room for."""
-        trained = min(plan.coded_weights, encode.TRAINED)
+        trained = sample.size_of(plan.coded_weights)
         most = workers(plan, kept, self.checkpoint, trained, self.recipe.effort, self._memory, self._crew.threads)
         self._crew.threads = most
 
@@ -174,7 +174,8 @@ class Run:
             shapes = [plan.entries[i].shape for i in group.tensors]
             facts = [self._facts[plan.entries[i].name] for i in group.tensors]
             source = self._source(plan, group.tensors, group.dim, importance)
-            coders.append(Sampled(group, shapes, self.recipe, source, facts, plan.coded_weights, encode.TRAINED))
+            total = plan.coded_weights
+            coders.append(Sampled(group, shapes, self.recipe, source, facts, total, sample.size_of(total)))
         return coders
 
     def _source(self, plan: Plan, tensors: tuple[int, ...], dim: int, importance: Importance | None) -> Source:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tersor.encode import TRAINED
+from tersor import encode
 from tersor.lattice.planes import Shape
 
 _FLOOR = 1 << 14  # values that a tensor gives at least, if that many tensors leave room for it
 _BLOCK = 1 << 15  # values in a block
 
 
-def rows_of(shapes: Sequence[Shape], total: int, seed: int, limit: int = TRAINED) -> list[list[tuple[int, int]]]:
+def size_of(total: int) -> int:
+    """Values to train on, of so many: a quarter, but not below and not above what has been found to do."""
+    return min(encode.TRAINED, max(encode.TRAINED // 4, total // 4))
+
+
+def rows_of(shapes: Sequence[Shape], total: int, seed: int, limit: int) -> list[list[tuple[int, int]]]:
     """Blocks of rows [first, last) of each tensor, ascending.
 
     Args:
