@@ -193,7 +193,7 @@ def _sampled(path: Path, bpp: float, scheme: str) -> dict[str, Any]:
     decibels = [10 * np.log10(energy / error) for error in errors]
     bits = 8 * (whole.size - sampled.size) / checkpoint.parameters
     return {
-        "trained": size_of(checkpoint.parameters),
+        "trained": size_of(checkpoint.parameters, scheme == "additive"),
         "weights": checkpoint.parameters,
         "sample_db": decibels[0],
         "whole_db": decibels[1],

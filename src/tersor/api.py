@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tersor.archive import Archive
@@ -46,6 +47,7 @@ def compress(
     memory: int | str | None = None,
     resume: bool = False,
     distributed: bool = False,
+    device: str = "cpu",
 ) -> Archive:
     """Compress a checkpoint to the recipe's target.
 
@@ -64,6 +66,8 @@ def compress(
         resume: go on with what an interrupted run of the same input, recipe and version left beside `out`.
         distributed: work together with the other processes that torchrun started; they make the same call, and `out` is
             in a folder that all of them see.
+        device: where codebooks are trained and codes searched, like "cuda"; the lattice's trellis runs on the CPU. On a
+            GPU sums have no fixed order: the bytes of two runs may differ.
 
     Returns:
         The archive: at `out`, or in memory, where `save` writes it.
@@ -73,6 +77,8 @@ def compress(
             fit; `memory` is too little (says how much is needed); what an earlier run left is of another input, recipe
             or version (says what differs); `out` cannot be written; another process ended.
     """
+    from tersor.encode import check_device
+
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     limit = None if memory is None else parse_size(memory, "memory")
     weights = importance if importance is None or isinstance(importance, Checkpoint) else open_checkpoint(importance)
@@ -80,6 +86,7 @@ def compress(
         unknown = sorted({e.name for e in weights.entries} - {e.name for e in checkpoint.entries})
         if unknown:
             raise TersorError(f"importance names tensors that {checkpoint.source} lacks: {', '.join(unknown[:10])}")
+    check_device(device, recipe)
     if (resume or distributed) and out is None:
         raise TersorError("resume and distributed need a file to write: give out")
     from tersor.stream.run import is_large
@@ -87,18 +94,20 @@ def compress(
 
     if out is None:
         if is_large(checkpoint, recipe):
-            data = archive_bytes(checkpoint, recipe, importance=weights, memory=limit, progress=progress)
+            data = archive_bytes(checkpoint, recipe, importance=weights, memory=limit, progress=progress, device=device)
         else:
-            data = _at_once(checkpoint, recipe, weights, limit, progress)
+            data = _at_once(checkpoint, recipe, weights, limit, progress, device)
         return Archive(data)
     with together(distributed) as team:
         if is_large(checkpoint, recipe):
             write_archive(
                 checkpoint, recipe, out, team, importance=weights, memory=limit, resume=resume, force=force,
-                progress=progress,
+                progress=progress, device=device,
             )  # fmt: skip
         else:
-            team.share("at once", lambda: _save(_at_once(checkpoint, recipe, weights, limit, progress), out, force))
+            team.share(
+                "at once", lambda: _save(_at_once(checkpoint, recipe, weights, limit, progress, device), out, force)
+            )
     return open(out)
 
 
@@ -108,7 +117,12 @@ def _save(data: bytes, out: str | os.PathLike[str], force: bool) -> None:
 
 
 def _at_once(
-    checkpoint: Checkpoint, recipe: Recipe, importance: Checkpoint | None, memory: int | None, progress: Progress | None
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    importance: Checkpoint | None,
+    memory: int | None,
+    progress: Progress | None,
+    device: str,
 ) -> bytes:
     """Encode a checkpoint that is held in memory."""
     from tersor.encode import NEARLY, encode, stretched
@@ -119,7 +133,7 @@ def _at_once(
     given = None if importance is None else {e.name: importance.read(e.name) for e in importance.entries}
 
     def attempt(stretch: float) -> bytes:
-        return encode(checkpoint, make_plan(checkpoint, recipe, stretch, zeros), recipe, given, progress)
+        return encode(checkpoint, make_plan(checkpoint, recipe, stretch, zeros), recipe, given, progress, device)
 
     if recipe.scheme != "additive":
         return attempt(1.0)

@@ -79,8 +79,9 @@ def encode(
     recipe: Recipe,
     importance: Mapping[str, torch.Tensor] | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> bytes:
-    """The bytes of an archive within the plan's budget.
+    """The bytes of an archive within the plan's budget; codes are searched on `device`.
 
     Raises:
         TersorError: a value is NaN or infinite, or the target cannot be met (says what the smallest file is).
@@ -100,7 +101,7 @@ def encode(
     if importance is not None:
         coded = {plan.entries[i].name: plan.entries[i].shape for g in plan.groups for i in g.tensors}
         weights = importance_of(coded, {e.name: e.owner for e in plan.entries}, importance)
-    coders = [group_coder(checkpoint, plan, recipe, g, weights) for g in range(len(plan.groups))]
+    coders = [group_coder(checkpoint, plan, recipe, g, weights, device) for g in range(len(plan.groups))]
     data = _meet(plan, recipe, rest, base, coders, progress)
     if len(data) < NEARLY * plan.budget and not generous:  # steps so fine say that there is little to code at all
         exact = _exact(checkpoint, plan, recipe)
@@ -233,6 +234,24 @@ def stretched(attempt: Callable[[float], T], size: Callable[[T], float], enough:
     return best
 
 
+def check_device(device: str, recipe: Recipe) -> None:
+    """Raises TersorError where there is no such device, or the recipe has nothing that it would do."""
+    import torch
+
+    if device == "cpu":
+        return
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TersorError(f"device {device!r} is not to be had ({reason}); leave it out, or name another") from error
+    if recipe.scheme in ("auto", "lattice"):
+        raise TersorError(
+            f"device {device!r} searches for codes, and scheme {recipe.scheme!r} has none: "
+            "its trellis runs on the CPU; leave it out, or use a scheme with codebooks"
+        )
+
+
 def too_small(plan: Plan, smallest: int) -> TargetError:
     """The error for a budget below the smallest possible file."""
     return TargetError(
@@ -242,22 +261,27 @@ def too_small(plan: Plan, smallest: int) -> TargetError:
 
 
 def group_coder(
-    checkpoint: Checkpoint, plan: Plan, recipe: Recipe, g: int, weights_by_name: dict[str, NDArray[np.float32]] | None
+    checkpoint: Checkpoint,
+    plan: Plan,
+    recipe: Recipe,
+    g: int,
+    weights_by_name: dict[str, NDArray[np.float32]] | None,
+    device: str = "cpu",
 ) -> GroupCoder:
     """The coder of the g-th group, which holds it in memory."""
     group = plan.groups[g]
     entries = [plan.entries[i] for i in group.tensors]
-    spec = group_spec(group, tuple(e.shape for e in entries), recipe)
+    spec = group_spec(group, tuple(e.shape for e in entries), recipe, device)
     weights = None if weights_by_name is None else [weights_by_name.get(e.name) for e in entries]
     return GroupCoder(spec, [_reader(checkpoint, e.name) for e in entries], weights)
 
 
-def group_spec(group: GroupPlan, shapes: tuple[tuple[int, ...], ...], recipe: Recipe) -> GroupSpec:
+def group_spec(group: GroupPlan, shapes: tuple[tuple[int, ...], ...], recipe: Recipe, device: str) -> GroupSpec:
     """What a group of the plan is made of, for tensors of these shapes."""
     codebooks = None if group.scheme is None else (group.scheme.num_codebooks, group.scheme.codebook_size)
     return GroupSpec(
         group.tensors, shapes, group.dim, codebooks, group.lattice, recipe.scales, recipe.effort, recipe.seed,
-        group.survivors is not None,
+        group.survivors is not None, device,
     )  # fmt: skip
 
 

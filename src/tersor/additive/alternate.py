@@ -187,6 +187,34 @@ def reencode(
     return found
 
 
+def reencode_on(
+    device: str,
+    vectors: torch.Tensor,
+    codebooks: torch.Tensor,
+    *,
+    table: torch.Tensor,
+    bits: torch.Tensor,
+    lam: float,
+    weights: torch.Tensor | None,
+    effort: EffortName,
+    seed: int,
+    codes: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`reencode` on a device, for tensors on the CPU and back to there."""
+    found = reencode(
+        vectors.to(device),
+        codebooks.to(device),
+        table=table.to(device),
+        bits=bits.to(device),
+        lam=lam,
+        weights=None if weights is None else weights.to(device),
+        effort=effort,
+        codes=None if codes is None else codes.to(device),
+        seed=seed,
+    )
+    return found.cpu()
+
+
 def _check(
     vectors: torch.Tensor,
     scheme: Scheme,

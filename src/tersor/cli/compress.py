@@ -63,8 +63,9 @@ def add_to(commands: Commands) -> None:
     sub.add_argument("--dry-run", action="store_true", help="print the plan and the predicted size; write nothing")
     sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists, and what a broken run left")
     sub.add_argument("--memory", metavar="SIZE", help="what each process may take, like 2GB; unlimited by default")
+    sub.add_argument("--device", default="cpu", help="where codes are searched: cpu (default), cuda, cuda:1")
     sub.add_argument(
-        "--resume", action="store_true", help="go on with a run of the same input and recipe that broke off"
+        "--resume", action="store_true", help="go on with a run of the same input and recipe"
     )
 
 
@@ -116,7 +117,7 @@ def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
     with progress(quiet=rank > 0) as show, _ended_by_others(processes):
         archive = compress(
             checkpoint, recipe, importance=weights, progress=show, out=out, force=options.force,
-            memory=options.memory, resume=options.resume, distributed=processes > 1,
+            memory=options.memory, resume=options.resume, distributed=processes > 1, device=options.device,
         )  # fmt: skip
     if rank > 0:
         return

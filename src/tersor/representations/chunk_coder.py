@@ -67,14 +67,20 @@ class ChunkCoder:
         heads: what all chunks share.
         shapes: of the group's tensors.
         step: of the lattice, or what would be; codes spend bits by it.
-        effort, seed: of the search for codes.
+        effort, seed, device: of the search for codes.
     """
 
     def __init__(
-        self, heads: Heads, shapes: Sequence[tuple[int, ...]], step: float, effort: EffortName, seed: int
+        self,
+        heads: Heads,
+        shapes: Sequence[tuple[int, ...]],
+        step: float,
+        effort: EffortName,
+        seed: int,
+        device: str = "cpu",
     ) -> None:
         record, sections = heads.record, list(heads.sections)
-        self.heads, self.record, self.effort, self.seed = heads, record, effort, seed
+        self.heads, self.record, self.effort, self.seed, self.device = heads, record, effort, seed, device
         self.planes = vectors.layout(shapes, record.dim)
         self.lam = fit.LAMBDA * step * step
         self.codes: CodesReader | None = None
@@ -168,8 +174,8 @@ class ChunkCoder:
         bits = np.zeros(self.codes.frequencies.shape, dtype=np.float32)
         if self.record.codebook_size > 1:
             bits = tables.bits(self.codes.frequencies, PRECISION)
-        codes = alternate.reencode(
-            flat, books, table=torch.from_numpy(np.repeat(classes, counts).astype(np.int32)),
+        codes = alternate.reencode_on(
+            self.device, flat, books, table=torch.from_numpy(np.repeat(classes, counts).astype(np.int32)),
             bits=torch.from_numpy(bits), lam=math.ldexp(self.lam, -2 * exponent), weights=weighing,
             effort=self.effort, seed=self.seed + chunk,
         )  # fmt: skip

@@ -34,6 +34,7 @@ class CodesStage:
         weights: per tensor, importance shaped like `vectors`, or None.
         codebooks: number of codebooks and codewords in each.
         effort, seed: of the search.
+        device: where codebooks are trained and codes searched; everything is kept on the CPU.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class CodesStage:
         codebooks: tuple[int, int],
         effort: EffortName,
         seed: int,
+        device: str = "cpu",
     ) -> None:
         import torch
 
         from tersor.additive.scheme import Scheme
 
         dim = vectors[0].shape[-1]
-        self.planes, self.effort, self.seed = planes, effort, seed
+        self.planes, self.effort, self.seed, self.device = planes, effort, seed, device
         self.scheme = Scheme(*codebooks, dim)
         flat = np.concatenate([v.reshape(-1, dim) for v in vectors])
         # Squares of very small or large weights would leave float32; a power of two changes nothing else.
@@ -79,14 +81,15 @@ class CodesStage:
         start, lam = self.codes, math.ldexp(lam, -2 * self.exponent)
         if self.lam is None or (not self.renewed and abs(math.log2(lam / self.lam)) > _REFIT):
             found = alternate.fit(
-                self.vectors, self.scheme, table=self.table, weights=self.weights, lam=lam, effort=self.effort,
+                self.vectors.to(self.device), self.scheme, table=self.table.to(self.device),
+                weights=None if self.weights is None else self.weights.to(self.device), lam=lam, effort=self.effort,
                 seed=self.seed,
             )  # fmt: skip
             self.lam = lam
-            start = self._order_and_round(found.codebooks.numpy(), found.codes.numpy())
+            start = self._order_and_round(found.codebooks.cpu().numpy(), found.codes.cpu().numpy())
             self._retable(start)
-        self.codes = alternate.reencode(
-            self.vectors, self.codebooks, table=self.table, bits=self.bits, lam=lam, weights=self.weights,
+        self.codes = alternate.reencode_on(
+            self.device, self.vectors, self.codebooks, table=self.table, bits=self.bits, lam=lam, weights=self.weights,
             effort="draft", codes=start, seed=self.seed,
         )  # fmt: skip
         self._retable(self.codes)

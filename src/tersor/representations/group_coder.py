@@ -78,7 +78,7 @@ class GroupCoder:
         self.codes: CodesStage | None = None
         self.lattice: LatticeStage | None = None
         if spec.codebooks is not None:
-            self.codes = CodesStage(self.planes, cut, weights, spec.codebooks, spec.effort, spec.seed)
+            self.codes = CodesStage(self.planes, cut, weights, spec.codebooks, spec.effort, spec.seed, spec.device)
         if spec.lattice:
             own = cut if self.codes is None else None
             weight = self._lattice_weight(weights)

@@ -23,7 +23,8 @@ SCALES = ("none", "tensor", "row")
 class GroupSpec:
     """What a group is made of: positions and shapes of its tensors, vector length, stages, settings of the recipe.
 
-    A sparse group keeps the zeros of its tensors: they are masks and runs of what is left, the survivors.
+    A sparse group keeps the zeros of its tensors: they are masks and runs of what is left, the survivors. Codes are
+    searched, and codebooks fitted, on `device`.
     """
 
     tensors: tuple[int, ...]
@@ -35,6 +36,7 @@ class GroupSpec:
     effort: EffortName
     seed: int
     sparse: bool = False
+    device: str = "cpu"
 
     def planes(self, survivors: Sequence[int] | None = None) -> Planes:
         """The scan order of the group; of a sparse one, given how many elements of each tensor are not zero."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from tersor.codec import integers, tables
 from tersor.errors import ArchiveError
+from tersor.kernels.threads import thread_count
 from tersor.lattice import basis as bases
 from tersor.lattice import contexts, fit, kernels
 from tersor.lattice.planes import MAX_MEAN, MIXES, Planes
@@ -130,12 +132,15 @@ class LatticeStage:
         heads = self._heads(coded)
         table = tables.frequencies(contexts.unpack(heads[-1]), contexts.PRECISION)
         scan = lattice.scan(self.planes)
-        streams, record = [], self._record()
-        for c in range(len(self.planes.chunk_starts) - 1):
-            part = self._chunk(c)
+        record = self._record()
+
+        def stream(c: int) -> bytes:
             inside = slice(int(self.planes.chunk_planes[c]), int(self.planes.chunk_planes[c + 1]))
             planes = np.ascontiguousarray(scan.planes[inside])
-            streams.append(kernels.encode(coded.symbols[part], planes, table, contexts.PRECISION, trellis))
+            return kernels.encode(coded.symbols[self._chunk(c)], planes, table, contexts.PRECISION, trellis)
+
+        with ThreadPoolExecutor(thread_count()) as pool:
+            streams = list(pool.map(stream, range(len(self.planes.chunk_starts) - 1)))
         return (
             record,
             heads,

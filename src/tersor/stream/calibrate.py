@@ -62,6 +62,7 @@ class Sampled:
         facts: of each tensor.
         total: values of all groups together.
         limit: values to train on, of all groups together.
+        device: where codes are searched.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Sampled:
         facts: Sequence[Facts],
         total: int,
         limit: int,
+        device: str,
     ) -> None:
         stands = source.shapes
         self._rows = rows_of(stands, total, recipe.seed, limit)
@@ -80,7 +82,7 @@ class Sampled:
         sampled = tuple((n, s.cols * s.dim) for n, s in zip(counts, stands, strict=True))
         weights = None if source.importance is None else [_gather(source.weights, t, r) for t, r in self._numbered()]
         readers = [_reader(source, t, r) for t, r in self._numbered()]
-        self.coder = GroupCoder(group_spec(group, sampled, recipe), readers, weights)
+        self.coder = GroupCoder(group_spec(group, sampled, recipe, device), readers, weights)
         self._peaks = [f.peak for f in facts]
         self._times = np.array([s.rows / n for s, n in zip(stands, counts, strict=True)])
         self._sizes = np.array([s.size for s in stands])

@@ -55,6 +55,7 @@ class Run:
         importance: weights of errors, or None.
         memory: bytes that each process may take, or None.
         progress: called with a stage, steps done and steps expected.
+        device: where codes are searched.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class Run:
         importance: Checkpoint | None = None,
         memory: int | None = None,
         progress: Progress | None = None,
+        device: str = "cpu",
     ) -> None:
+        self._device = device
         self.checkpoint, self.recipe, self.work, self.team = checkpoint, recipe, work, team
         self._given, self._memory, self._crew = importance, memory, Crew(team, progress)
         self._facts: Mapping[str, Facts] = {}
@@ -113,9 +116,13 @@ class Run:
 
     def _limit(self, plan: Plan, kept: Kept) -> None:
         """Use as many threads as the memory has room for."""
-        trained = sample.size_of(plan.coded_weights)
+        trained = self._trained(plan)
         most = workers(plan, kept, self.checkpoint, trained, self.recipe.effort, self._memory, self._crew.threads)
         self._crew.threads = most
+
+    def _trained(self, plan: Plan) -> int:
+        """Values that are trained on."""
+        return sample.size_of(plan.coded_weights, any(group.scheme is not None for group in plan.groups))
 
     def _keep(self, kept: Kept) -> None:
         """The sections of kept tensors, in the work folder."""
@@ -169,13 +176,19 @@ class Run:
         coders: list[Sampled | Entire] = []
         for g, group in enumerate(plan.groups):
             if group.survivors is not None:
-                coders.append(Entire(group_coder(self.checkpoint, plan, self.recipe, g, read_all(plan, g, importance))))
+                coders.append(
+                    Entire(
+                        group_coder(self.checkpoint, plan, self.recipe, g, read_all(plan, g, importance), self._device)
+                    )
+                )
                 continue
             shapes = [plan.entries[i].shape for i in group.tensors]
             facts = [self._facts[plan.entries[i].name] for i in group.tensors]
             source = self._source(plan, group.tensors, group.dim, importance)
-            total = plan.coded_weights
-            coders.append(Sampled(group, shapes, self.recipe, source, facts, total, sample.size_of(total)))
+            total, trained = plan.coded_weights, self._trained(plan)
+            coders.append(
+                Sampled(group, shapes, self.recipe, source, facts, total, trained, self._device)
+            )
         return coders
 
     def _source(self, plan: Plan, tensors: tuple[int, ...], dim: int, importance: Importance | None) -> Source:
@@ -189,7 +202,7 @@ class Run:
             if isinstance(group, Heads):
                 tensors, dim = group.record.tensors, group.record.dim
                 shapes = [plan.entries[i].shape for i in tensors]
-                coders[g] = ChunkCoder(group, shapes, found.step, recipe.effort, recipe.seed)
+                coders[g] = ChunkCoder(group, shapes, found.step, recipe.effort, recipe.seed, self._device)
                 sources[g] = self._source(plan, tensors, dim, importance)
         every = blocks.cut({g: coder.chunks for g, coder in coders.items()})
         left = self._left(number, len(every))

@@ -15,8 +15,16 @@ _FLOOR = 1 << 14  # values that a tensor gives at least, if that many tensors le
 _BLOCK = 1 << 15  # values in a block
 
 
-def size_of(total: int) -> int:
-    """Values to train on, of so many: a quarter, but not below and not above what has been found to do."""
+_CODEBOOKS = 4
+
+
+def size_of(total: int, codebooks: bool) -> int:
+    """Values to train on, of so many: a quarter, but not below and not above what has been found to do.
+
+    Codebooks have thousands of numbers to learn and take four times as many, of smaller networks everything.
+    """
+    if codebooks:
+        return min(_CODEBOOKS * encode.TRAINED, total)
     return min(encode.TRAINED, max(encode.TRAINED // 4, total // 4))
 
 

@@ -31,6 +31,7 @@ def write_archive(
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> None:
     """Compress a checkpoint of any size to the file `out`; what is finished is kept beside it until all is.
 
@@ -44,14 +45,15 @@ def write_archive(
         resume: go on with what an earlier run left.
         force: replace `out`, and what another run left.
         progress: called with a stage, steps done and steps expected.
+        device: where codes are searched.
 
     Raises:
         TersorError: as `Run.write`; or what differs from the earlier run, or between processes.
     """
-    depends = identity(checkpoint, recipe, importance)
+    depends = identity(checkpoint, recipe, importance) | {"device": device}
     agree(team, depends)
     work = Work(os.fspath(out) + SUFFIX)
-    run = Run(checkpoint, recipe, work, team, importance, memory, progress)
+    run = Run(checkpoint, recipe, work, team, importance, memory, progress, device)
     if team.rank == 0:
         with work.alone():
             work.begin(depends, resume=resume, force=force)
@@ -70,13 +72,14 @@ def archive_bytes(
     importance: Checkpoint | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> bytes:
     """The same in memory; its pieces lie in the folder for temporary files meanwhile."""
     with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
         work = Work(os.path.join(folder, "pieces"))
         work.begin({}, resume=False, force=False)
         out = os.path.join(folder, "archive")
-        Run(checkpoint, recipe, work, Team(), importance, memory, progress).write(out)
+        Run(checkpoint, recipe, work, Team(), importance, memory, progress, device).write(out)
         with open(out, "rb") as file:
             return file.read()
 
