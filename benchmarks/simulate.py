@@ -83,15 +83,16 @@ def simulate(cluster: Cluster, costs: Costs, seed: int = 0) -> dict[str, float]:
             alive.pop(draw.randrange(len(alive)))
             stopped += 1
             coding += 20 + costs.beside + archive * done / blocks / len(alive) / cluster.read
-    assembly = archive / len(alive) * (1 / cluster.read + 1 / cluster.write)
+    assembly = archive * (1 / cluster.read + 1 / cluster.write)  # the first machine's
     return {
         "survey": survey,
         "training": costs.beside,
         "coding": coding,
         "assembly": assembly,
         "total": survey + costs.beside + coding + assembly,
-        "read": (2 * dense + archive) / len(alive),
-        "written": 2 * archive / len(alive),
+        "read": 2 * dense / len(alive),
+        "written": archive / len(alive),
+        "first": archive,
         "sent": blocks / len(alive) * 64 + HEAD,
         "stops": stopped,
     }
@@ -117,6 +118,7 @@ COLUMNS = (
     ("survey, s", "survey", 1), ("training, s", "training", 1), ("coding, s", "coding", 1),
     ("assembly, s", "assembly", 1), ("in all, s", "total", 1), ("read, GB", "read", 1e9),
     ("written, GB", "written", 1e9), ("sent, MB", "sent", 1e6),
+    ("first machine also reads and writes, GB", "first", 1e9),
 )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tersor.archive import Archive
@@ -90,7 +89,7 @@ def compress(
     if (resume or distributed) and out is None:
         raise TersorError("resume and distributed need a file to write: give out")
     from tersor.stream.run import is_large
-    from tersor.stream.start import archive_bytes, together, write_archive
+    from tersor.stream.start import agree, archive_bytes, identity, together, write_archive
 
     if out is None:
         if is_large(checkpoint, recipe):
@@ -99,6 +98,8 @@ def compress(
             data = _at_once(checkpoint, recipe, weights, limit, progress, device)
         return Archive(data)
     with together(distributed) as team:
+        if distributed:
+            agree(team, identity(checkpoint, recipe, weights, device))
         if is_large(checkpoint, recipe):
             write_archive(
                 checkpoint, recipe, out, team, importance=weights, memory=limit, resume=resume, force=force,

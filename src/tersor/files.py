@@ -46,6 +46,11 @@ def atomic_output(
         temporary.unlink(missing_ok=True)  # already renamed away after a success
 
 
+def check_output(path: str | os.PathLike[str], *, force: bool) -> None:
+    """Raises TersorError where `atomic_output` would refuse the path: before the work, not after it."""
+    _check_target(path, Path(os.path.realpath(path)), force)
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, force: bool, ours: Callable[[str], bool]) -> Iterator[Path]:
     """Give an empty folder to fill with files; it takes the name `path` only when the block ends without an error.

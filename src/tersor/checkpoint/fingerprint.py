@@ -42,6 +42,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
         if old != new:
-            opaque = name in ("model", "importance")
+            opaque = name in ("model", "importance", "tensors")
             told.append(f"another {name}" if opaque else f"{name} was {old!r} and is {new!r}")
     return told

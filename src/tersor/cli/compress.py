@@ -64,9 +64,7 @@ def add_to(commands: Commands) -> None:
     sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists, and what a broken run left")
     sub.add_argument("--memory", metavar="SIZE", help="what each process may take, like 2GB; unlimited by default")
     sub.add_argument("--device", default="cpu", help="where codes are searched: cpu (default), cuda, cuda:1")
-    sub.add_argument(
-        "--resume", action="store_true", help="go on with a run of the same input and recipe"
-    )
+    sub.add_argument("--resume", action="store_true", help="go on with a run of the same input and recipe")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -114,7 +112,7 @@ def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
         for line in plan.lines():
             note(line)
         note(f"predicted time {duration(seconds(plan, recipe) / processes)}")
-    with progress(quiet=rank > 0) as show, _ended_by_others(processes):
+    with progress(quiet=rank > 0) as show, _ended_by_others(processes), _interrupted(out):
         archive = compress(
             checkpoint, recipe, importance=weights, progress=show, out=out, force=options.force,
             memory=options.memory, resume=options.resume, distributed=processes > 1, device=options.device,
@@ -138,6 +136,17 @@ def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
 def _place() -> tuple[int, int]:
     """Which of the processes that torchrun started this one is, and how many there are."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def _interrupted(out: str) -> Iterator[None]:
+    """Say what is left where there is something."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if os.path.isdir(f"{os.path.realpath(out)}.work"):
+            raise KeyboardInterrupt("what is finished is kept: the same command with --resume goes on") from stop
+        raise
 
 
 @contextmanager

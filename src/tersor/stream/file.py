@@ -33,9 +33,9 @@ def kept_name(kept: Kept, unit: int) -> str:
     return f"kept-{len(kept.records)}-{unit}"
 
 
-def block_names(number: int, i: int) -> tuple[str, str]:
-    """The pieces that hold the head and the streams of the i-th block of a pass."""
-    return f"head-{number}-{i}", f"block-{number}-{i}"
+def block_names(tag: str, i: int) -> tuple[str, str]:
+    """The pieces that hold the head and the streams of the i-th block of a pass; `tag` names the pass and its heads."""
+    return f"head-{tag}-{i}", f"block-{tag}-{i}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Made:
     """What has been made: kept tensors, and unless everything is kept a finished pass with its blocks."""
 
     kept: Kept
-    number: int = 0
+    tag: str = ""
     calibrated: Calibrated | None = None
     blocks: Sequence[blocks.Block] = ()
 
@@ -92,7 +92,7 @@ class File:
         error, energy, levels = np.zeros(count), np.zeros(count), list(group.levels)
         streams: list[tuple[int, int]] = []
         for i in self._blocks_of(g):
-            head = msgspec.msgpack.decode(self._work.need(block_names(self._made.number, i)[0]), type=blocks.Head)
+            head = msgspec.msgpack.decode(self._work.need(block_names(self._made.tag, i)[0]), type=blocks.Head)
             self._sizes[i] = sum(head.lengths)
             streams += zip(head.lengths, head.checks, strict=True)
             levels += head.levels
@@ -123,13 +123,15 @@ class File:
         return places
 
 
-def write(file: File | None, out: str | os.PathLike[str], number: int, work: Work, crew: Crew, *, force: bool) -> None:
-    """Write a file, whole or not at all; every process copies its share of the blocks to their places.
+def write(file: File | None, out: str | os.PathLike[str], tag: str, work: Work, crew: Crew, *, force: bool) -> None:
+    """Write a file, whole or not at all; the processes on the first one's machine copy blocks to their places.
+
+    Not those on others: file systems of networks may lose what two machines write into one page.
 
     Args:
         file: what is written; of the first process, which has it.
         out: the path, in a folder that all processes see.
-        number: of the pass that its blocks are of.
+        tag: of the pass that its blocks are of.
         work, crew: where they are, and who copies them.
         force: replace what is there.
 
@@ -141,7 +143,7 @@ def write(file: File | None, out: str | os.PathLike[str], number: int, work: Wor
         path, places = frame
 
         def one(i: int) -> None:
-            data = work.need(block_names(number, i)[1])
+            data = work.need(block_names(tag, i)[1])
             try:
                 with open(path, "r+b") as to:
                     to.seek(places[i])
@@ -149,7 +151,8 @@ def write(file: File | None, out: str | os.PathLike[str], number: int, work: Wor
             except OSError as error:
                 raise TersorError(f"cannot write {out}: {disk_reason(error, Path(path))}") from error
 
-        crew.run(one, [*places][crew.team.rank :: crew.team.size])
+        if (mine := crew.team.beside_first()) is not None:
+            crew.run(one, [*places][mine[0] :: mine[1]])
         crew.team.gather("copied", None)
 
     if file is None:

@@ -16,6 +16,7 @@ from tersor.representations.group import MEMORY
 
 # Measured (`python -m benchmarks scale`), and rounded up. Bytes:
 _PROGRAM = 340 << 20  # interpreter, torch, numpy, the extension
+_SURVEYED = 72 << 20  # per thread that surveys
 _TRAINED = 40  # per value trained on
 _WHOLE = 24  # per value of a group that is coded as a whole
 _CODED = 64  # per value of a chunk being coded, the next one read ahead included
@@ -37,6 +38,33 @@ def workers(
     if memory < fixed + each:
         raise _too_little(memory, plan.source, fixed + each)
     return min(threads, int((memory - fixed) // each))
+
+
+def readers(memory: int | None, threads: int) -> int:
+    """How many threads may survey a checkpoint at once.
+
+    Raises:
+        TersorError: not even one.
+    """
+    if memory is None:
+        return threads
+    if memory < _PROGRAM + _SURVEYED:
+        raise _too_little(memory, "any checkpoint", _PROGRAM + _SURVEYED)
+    return min(threads, (memory - _PROGRAM) // _SURVEYED)
+
+
+def packers(checkpoint: Checkpoint, kept: Kept, memory: int | None, threads: int) -> int:
+    """How many threads may pack sections of kept tensors at once.
+
+    Raises:
+        TersorError: not even one.
+    """
+    largest = _KEPT * max((sum(_bytes(checkpoint, kept.records[k]) for k in unit) for unit in kept.units), default=0)
+    if memory is None or not largest:
+        return threads
+    if memory < _PROGRAM + largest:
+        raise _too_little(memory, checkpoint.source, _PROGRAM + largest)
+    return min(threads, (memory - _PROGRAM) // largest)
 
 
 def check_whole(checkpoint: Checkpoint, memory: int | None) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.checkpoint import Checkpoint
+from tersor.checkpoint.survey import to_float32
 from tersor.encode import checked
 from tersor.lattice.planes import Shape
 from tersor.plan import Plan
@@ -57,7 +58,7 @@ class Source:
             return None
         name = given.names[self.names[t]]
         values = given.checkpoint.read_part(name, *self._elements(t, first, last))
-        weight = checked(given.checkpoint.source, name, values) / np.float32(given.mean)
+        weight = to_float32(values) / np.float32(given.mean)
         return self._filled(t, first, last, weight)
 
     def _elements(self, t: int, first: int, last: int) -> tuple[int, int]:
@@ -78,8 +79,7 @@ def read_all(plan: Plan, g: int, importance: Importance | None) -> dict[str, NDA
         return None
     entries = [plan.entries[i] for i in plan.groups[g].tensors]
     return {
-        e.name: checked(importance.checkpoint.source, e.name, importance.checkpoint.read(importance.names[e.name]))
-        / np.float32(importance.mean)
+        e.name: to_float32(importance.checkpoint.read(importance.names[e.name])) / np.float32(importance.mean)
         for e in entries
         if e.name in importance.names
     }

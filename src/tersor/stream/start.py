@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
 import tersor
 from tersor.checkpoint import Checkpoint
-from tersor.checkpoint.fingerprint import differences, of_checkpoint
+from tersor.checkpoint.fingerprint import differences, of_bytes, of_checkpoint
 from tersor.encode import Progress
 from tersor.errors import TersorError
+from tersor.files import check_output
 from tersor.recipe import Recipe
 from tersor.stream.run import Run
 from tersor.stream.team import Team, of_environment
@@ -50,9 +51,9 @@ def write_archive(
     Raises:
         TersorError: as `Run.write`; or what differs from the earlier run, or between processes.
     """
-    depends = identity(checkpoint, recipe, importance) | {"device": device}
-    agree(team, depends)
-    work = Work(os.fspath(out) + SUFFIX)
+    depends = identity(checkpoint, recipe, importance, device)
+    check_output(out, force=force)
+    work = Work(os.path.realpath(out) + SUFFIX)
     run = Run(checkpoint, recipe, work, team, importance, memory, progress, device)
     if team.rank == 0:
         with work.alone():
@@ -84,9 +85,10 @@ def archive_bytes(
             return file.read()
 
 
-def identity(checkpoint: Checkpoint, recipe: Recipe, importance: Checkpoint | None) -> dict[str, Any]:
+def identity(checkpoint: Checkpoint, recipe: Recipe, importance: Checkpoint | None, device: str) -> dict[str, Any]:
     """What a run depends on, as texts that differ where it does."""
-    told: dict[str, Any] = {"version": tersor.__version__, "recipe": recipe.as_dict()}
+    told: dict[str, Any] = {"version": tersor.__version__, "recipe": recipe.as_dict(), "device": device}
+    told["tensors"] = of_bytes(repr([(e.name, e.dtype, e.shape, e.tied_to) for e in checkpoint.entries]).encode())
     for what, source in (("input", checkpoint), ("importance", importance)):
         if source is None:
             continue
@@ -118,7 +120,7 @@ def together(distributed: bool) -> Iterator[Team]:
     try:
         yield team
     except BaseException as error:
-        reason = str(error) if isinstance(error, TersorError) else type(error).__name__
-        team.close(reason)
+        with suppress(TersorError):  # the reason is what counts, not that the others are gone as well
+            team.close(str(error) if isinstance(error, TersorError) else type(error).__name__)
         raise
     team.close()

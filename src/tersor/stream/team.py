@@ -26,6 +26,7 @@ _BEAT, _POLL = 2.0, 0.02
 _START = 300.0  # seconds to wait for all processes to arrive
 
 T = TypeVar("T")
+_calls = itertools.count()  # torchrun's store outlives a call: each has keys of its own
 
 
 class Team:
@@ -54,6 +55,10 @@ class Team:
         """Numbers below `count` that nobody else has taken, one after the other."""
         while (i := self.claim(key)) < count:
             yield i
+
+    def beside_first(self) -> tuple[int, int] | None:
+        """Which one this is of the processes on the first one's machine, and how many; None on another machine."""
+        return 0, 1
 
     def check(self) -> None:
         """Raises TersorError where another process has ended."""
@@ -100,6 +105,11 @@ class Processes(Team):
             return int(self._store.add(key, 1)) - 1
         except Exception as error:
             raise self._gone() from error
+
+    def beside_first(self) -> tuple[int, int] | None:
+        """As `Team.beside_first`; machines are told apart by their names."""
+        here = [rank for rank, host in self._names.items() if host == self._names[0]]
+        return (here.index(self.rank), len(here)) if self.rank in here else None
 
     def check(self) -> None:
         """As `Team.check`; what has happened to the others is found out beside the work."""
@@ -190,4 +200,4 @@ def of_environment() -> Team:
         reason = str(error).partition("\n")[0]
         raise TersorError(f"the processes do not find each other ({reason}); start them with torchrun") from error
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return Processes(PrefixStore(f"tersor/{attempt}", store), rank, size)
+    return Processes(PrefixStore(f"tersor/{attempt}/{next(_calls)}", store), rank, size)

@@ -43,9 +43,11 @@ class Work:
         if before is not None:
             told = differences(msgspec.msgpack.decode(before), dict(identity))
             if resume and not told:
+                for left in self.folder.glob(".*.tmp"):
+                    left.unlink(missing_ok=True)
                 return True
-            if resume and not force:
-                raise TersorError(f"{self.folder} is of another run ({'; '.join(told)}); --force begins anew")
+            if resume:
+                raise TersorError(f"{self.folder} is of another run ({'; '.join(told)}); --force alone begins anew")
             if not force:
                 raise TersorError(
                     f"{self.folder} holds an unfinished run; --resume goes on with it, --force begins anew"
@@ -76,11 +78,18 @@ class Work:
         except ImportError:  # no such locks on this system
             yield
             return
-        with open(self.folder.with_name(self.folder.name + ".lock"), "wb") as lock:
+        path = self.folder.with_name(self.folder.name + ".lock")
+        try:
+            lock = open(path, "wb")  # noqa: SIM115
+        except OSError as error:
+            raise TersorError(f"cannot write {path}: {disk_reason(error, path)}") from error
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise TersorError(f"another run is writing {self.folder}; wait for it, or give another OUT") from error
+            except OSError:  # a file system without locks
+                pass
             try:
                 yield
             finally:
@@ -105,11 +114,17 @@ class Work:
             temporary.unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes | None:
-        """A piece, or None if there is none or it is damaged."""
+        """A piece, or None if there is none or it is damaged.
+
+        Raises:
+            TersorError: it is there and cannot be read.
+        """
         try:
             data = (self.folder / name).read_bytes()
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise TersorError(f"cannot read {self.folder / name}: {error.strerror or error}; try again") from error
         whole = len(data) >= 4 and int.from_bytes(data[:4], "little") == checksum(data[4:])
         return data[4:] if whole else None
 

@@ -58,8 +58,6 @@ class Ranks:
         if self.size == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64)
-        if dist.get_backend() == "nccl":
-            total = total.cuda()
         self.add_([total])
         return float(total) / self.size
 
@@ -101,12 +99,12 @@ def started() -> Iterator[Ranks]:
         yield Ranks()
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    gpus = torch.cuda.device_count()
-    if gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", size)):
-        torch.cuda.set_device(local)
-        dist.init_process_group("nccl")
-    else:
-        dist.init_process_group("gloo")
+    with _peers():
+        if torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", size)):
+            torch.cuda.set_device(local)
+            dist.init_process_group("cpu:gloo,cuda:nccl")  # by where the user's network is
+        else:
+            dist.init_process_group("gloo")
     try:
         yield Ranks(True)
     finally:
