@@ -34,7 +34,8 @@ def streamed(source: object, out: Path, recipe: tersor.Recipe = RECIPE, **settin
 @pytest.mark.parametrize("scales", ["none", "tensor", "row"])
 def test_the_file_meets_the_target_and_holds_the_network(tmp_path: Path, scheme: str, scales: str) -> None:
     tensors = state()
-    recipe = tersor.Recipe(bpp=2.5, scheme=scheme, scales=scales)  # type: ignore[arg-type]
+    effort = "default" if scheme == "auto" else "draft"
+    recipe = tersor.Recipe(bpp=2.5, scheme=scheme, scales=scales, effort=effort)  # type: ignore[arg-type]
     data = streamed(shards(tmp_path / "in", tensors), tmp_path / "x", recipe)
     archive = tersor.open(tmp_path / "x")
     budget = archive.recipe.budget(*archive.given)
@@ -70,7 +71,7 @@ def test_training_on_a_sample_costs_little(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("scheme", ["auto", "2x16d4+lattice"])
 def test_the_same_bytes_however_it_is_done(tmp_path: Path, scheme: str) -> None:
     tensors = state()
-    recipe = tersor.Recipe(bpp=2.5, scheme=scheme)
+    recipe = tersor.Recipe(bpp=2.5, scheme=scheme, effort="draft")
     folder = shards(tmp_path / "in", tensors)
     expected = streamed(folder, tmp_path / "x", recipe)
     before = torch.get_num_threads()
