@@ -280,7 +280,7 @@ def test_bad_values_and_targets_are_named(tmp_path: Path) -> None:
     with pytest.raises(TersorError, match="norm holds NaN or infinity"):
         tersor.compress(tensors, RECIPE)
     with pytest.raises(TersorError, match="smallest possible file is about"):
-        tersor.compress(state(), tersor.Recipe(size=900))
+        tersor.compress(state(), tersor.Recipe(size=400))
     with pytest.raises(TersorError, match="need a file to write"):
         tersor.compress(state(), RECIPE, resume=True)
 
