@@ -98,11 +98,12 @@ def compress(
             data = _at_once(checkpoint, recipe, weights, limit, progress, device)
         return Archive(data)
     with together(distributed) as team:
-        if distributed:
-            agree(team, identity(checkpoint, recipe, weights, device))
-        if is_large(checkpoint, recipe):
+        large = is_large(checkpoint, recipe)
+        depends = identity(checkpoint, recipe, weights, device) if large or distributed else {}
+        agree(team, depends)
+        if large:
             write_archive(
-                checkpoint, recipe, out, team, importance=weights, memory=limit, resume=resume, force=force,
+                checkpoint, recipe, out, team, depends, importance=weights, memory=limit, resume=resume, force=force,
                 progress=progress, device=device,
             )  # fmt: skip
         else:

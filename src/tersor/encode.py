@@ -116,15 +116,7 @@ def _meet(
     weights = sum(c.weights for c in coders)
     least, most = ROUNDS[recipe.effort]
     overhead = base + 64.0
-    size, calls = 0.0, 0
-
-    def size_of(step: float) -> float:
-        nonlocal size, calls
-        size, calls = sum(c.at(step) for c in coders), calls + 1
-        if progress is not None:
-            progress("coding", calls, max(least + 2, calls + 1))
-        return size
-
+    size_of = Sizes(coders, "coding", least, progress)
     step, finest, coarsest = step_range(coders, plan.budget - overhead)
     best = b""
     for _ in range(8):
@@ -144,11 +136,33 @@ def _meet(
             best = data
         elif step == coarsest and not best:
             raise too_small(plan, len(data))
-        overhead += len(data) - (overhead + size)  # what was predicted is off by this much
+        overhead += len(data) - (overhead + size_of.last)  # what was predicted is off by this much
         least = 1
     if best:  # values so few or so alike that sizes jump over the target, or depend on the way there
         return _bisect(plan, recipe, rest, coders, step, best)
     raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
+
+
+class Sizes:
+    """Bytes of all groups together at a step, as a function; tells of every call.
+
+    Args:
+        coders: of the groups.
+        stage: to tell of.
+        least: calls expected at least.
+        progress: told of them.
+    """
+
+    def __init__(self, coders: Sequence[Stepped], stage: str, least: int, progress: Progress | None) -> None:
+        self._coders, self._stage, self._least, self._progress = coders, stage, least, progress
+        self.last, self._calls = 0.0, 0
+
+    def __call__(self, step: float) -> float:
+        """Bytes at a step."""
+        self.last, self._calls = sum(coder.at(step) for coder in self._coders), self._calls + 1
+        if self._progress is not None:
+            self._progress(self._stage, self._calls, max(self._least + 2, self._calls + 1))
+        return self.last
 
 
 class Stepped(Protocol):
@@ -173,6 +187,9 @@ class Stepped(Protocol):
     @property
     def fixed(self) -> int:
         """Bytes that no step changes."""
+
+    def at(self, step: float) -> float:
+        """Bytes at a step."""
 
 
 def step_range(coders: Sequence[Stepped], budget: float) -> tuple[float, float, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from tersor.checkpoint import Checkpoint
 from tersor.checkpoint.header import ITEM_BYTES
-from tersor.checkpoint.survey import examine, parts
+from tersor.checkpoint.survey import NOTHING, Facts, examine, parts
 from tersor.errors import TersorError
 from tersor.index import DTYPES, REASONS
 from tersor.recipe import Recipe
@@ -57,8 +58,8 @@ def plan_kept(
 
 def peak_of(checkpoint: Checkpoint, i: int) -> float:
     """Largest magnitude of a tensor, NaN where one of its values is."""
-    peaks = [examine(checkpoint, part).peak for part in parts([checkpoint.entries[i]])]
-    return max(peaks, key=lambda p: math.inf if math.isnan(p) else p, default=0.0)
+    found = (examine(checkpoint, part) for part in parts([checkpoint.entries[i]]))
+    return reduce(Facts.plus, found, NOTHING).peak
 
 
 def section(checkpoint: Checkpoint, plan: Kept, unit: int) -> bytes:

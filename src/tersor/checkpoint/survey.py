@@ -51,6 +51,10 @@ class Facts(NamedTuple):
         return Facts(self.zeros + other.zeros, peak, self.octaves + other.octaves, self.living + other.living)
 
 
+NOTHING = Facts(0, 0.0, 0.0, 0)
+"""The facts of no values at all."""
+
+
 def examine(checkpoint: Checkpoint, part: Part) -> Facts:
     """The facts of a part of a tensor of real or complex numbers."""
     import numpy as np

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tersor.codec import ans, integers, tables
 from tersor.errors import ArchiveError
 from tersor.lattice.planes import Piece, Planes
-from tersor.representations.records import GroupRecord
+from tersor.representations.records import STREAM, GroupRecord
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 PRECISION = 20
 LIMIT = 127  # codebook entries are integers in -127..127 times the codebook's unit
 MAX_CLASSES = 8
-_STREAM = 12  # bytes of a chunk beside its bits: coder state, length, checksum
 _REFIT = 0.8  # octaves of lambda
 
 
@@ -93,7 +92,7 @@ class CodesStage:
             effort="draft", codes=start, seed=self.seed,
         )  # fmt: skip
         self._retable(self.codes)
-        streams = self.coded_bits / 8 + _STREAM * (len(self.planes.chunk_starts) - 1)
+        streams = self.coded_bits / 8 + STREAM * (len(self.planes.chunk_starts) - 1)
         return streams + sum(len(head) for head in self.heads())
 
     def _order_and_round(self, books: NDArray[np.float32], codes: NDArray[np.int32]) -> torch.Tensor:

@@ -17,10 +17,9 @@ from tersor.lattice import basis as bases
 from tersor.lattice import contexts, fit, kernels
 from tersor.lattice.planes import MAX_MEAN, MIXES, Planes
 from tersor.lattice.trellis import TRELLISES
-from tersor.representations.records import LatticeRecord
+from tersor.representations.records import STREAM, LatticeRecord
 
 SHIFT_UNIT, MAX_SHIFT = 128, 64
-_STREAM = 12  # bytes of a chunk beside its bits: coder state, length, checksum
 
 
 class LatticeStage:
@@ -104,7 +103,7 @@ class LatticeStage:
     def _overhead(self, coded: fit.Coded) -> float:
         coded = fit.trimmed(coded)
         fixed = sum(len(s) for s in self._heads(coded))
-        return fixed + _STREAM * (len(self.planes.chunk_starts) - 1)
+        return fixed + STREAM * (len(self.planes.chunk_starts) - 1)
 
     def _heads(self, coded: fit.Coded) -> list[bytes]:
         heads = [] if self.basis is None else [integers.pack(self.basis)]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+STREAM = 12
+"""Bytes of a chunk's stream beside its bits: state of the coder, length and checksum in the index."""
+
 
 class LatticeRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """The lattice stage of a group: step, trellis memory, whether there is a basis, centre shifts in 1/128 step."""

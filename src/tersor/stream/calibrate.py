@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.checkpoint.survey import Facts, octaves_of
-from tersor.encode import ROUNDS, Progress, group_spec, step_range
+from tersor.encode import ROUNDS, Progress, Sizes, group_spec, step_range
 from tersor.lattice.tokens import MAX_MAGNITUDE
 from tersor.plan import GroupPlan
 from tersor.recipe import Recipe
@@ -18,13 +18,12 @@ from tersor.representations import vectors
 from tersor.representations.chunk_coder import Heads
 from tersor.representations.control import Unreachable, meet
 from tersor.representations.group import GroupCoder
-from tersor.representations.records import GroupRecord
+from tersor.representations.records import STREAM, GroupRecord
 from tersor.stream.sample import rows_of
 from tersor.stream.source import Source
 
 _NEAR = 0.998  # of the budget: sizes on a sample are smooth, and rounds on it cost little
 _APART = 0.05  # octaves between steps by whose rates a slope is known
-_STREAM = 12  # bytes of a chunk beside its bits: coder state, length, checksum
 
 
 class Whole(msgspec.Struct, array_like=True, frozen=True, tag="whole"):
@@ -127,7 +126,7 @@ class Sampled:
         self._learn_slope(step, float(bits.sum()))
         bits = bits * self._times + self._slope * self._louder * self._sizes
         streams = (self.coder.codes is not None) + (self.coder.lattice is not None)
-        return heads + self._row_times * rows + float(bits.sum()) / 8 + _STREAM * streams * self._chunks
+        return heads + self._row_times * rows + float(bits.sum()) / 8 + STREAM * streams * self._chunks
 
     def _learn_slope(self, step: float, bits: float) -> None:
         """How many bits a value takes less by an octave of the step, and more by an octave of its own."""
@@ -153,7 +152,10 @@ class Entire:
             coder.finest,
             coder.coarsest,
         )
-        self.at = coder.at
+
+    def at(self, step: float) -> float:
+        """Bytes of the whole group at a step."""
+        return self.coder.at(step)
 
     @property
     def fixed(self) -> int:
@@ -171,16 +173,8 @@ def calibrate(
     coders: Sequence[Sampled | Entire], budget: float, effort: str, progress: Progress | None = None
 ) -> Calibrated | float:
     """Heads for a step at which all groups together take the budget or a little less; else the least they take."""
-    calls, size = 0, 0.0
     least, most = ROUNDS[effort]
-
-    def size_of(step: float) -> float:
-        nonlocal calls, size
-        size, calls = sum(coder.at(step) for coder in coders), calls + 1
-        if progress is not None:
-            progress("training", calls, max(least + 2, calls + 1))
-        return size
-
+    size_of = Sizes(coders, "training", least, progress)
     first, finest, coarsest = step_range(coders, budget)
     weights = sum(coder.weights for coder in coders)
     try:
@@ -191,7 +185,7 @@ def calibrate(
     except Unreachable as unreachable:
         return unreachable.size
     groups = tuple(coder.result() for coder in coders)
-    return Calibrated(float(np.float32(step)), step <= 1.01 * finest, size, groups)
+    return Calibrated(float(np.float32(step)), step <= 1.01 * finest, size_of.last, groups)
 
 
 def _louder(facts: Facts, octaves: float, living: int) -> float:

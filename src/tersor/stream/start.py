@@ -26,6 +26,7 @@ def write_archive(
     recipe: Recipe,
     out: str | os.PathLike[str],
     team: Team,
+    depends: dict[str, Any],
     *,
     importance: Checkpoint | None = None,
     memory: int | None = None,
@@ -41,6 +42,7 @@ def write_archive(
         recipe: the target and how to get there.
         out: where the archive goes; on several machines, in a folder that all see.
         team: the processes that take part.
+        depends: the `identity` of the run, on which they agree.
         importance: weights of errors.
         memory: bytes that each process may take.
         resume: go on with what an earlier run left.
@@ -49,9 +51,8 @@ def write_archive(
         device: where codes are searched.
 
     Raises:
-        TersorError: as `Run.write`; or what differs from the earlier run, or between processes.
+        TersorError: as `Run.write`; or the earlier run was of another identity (says what differs).
     """
-    depends = identity(checkpoint, recipe, importance, device)
     check_output(out, force=force)
     work = Work(os.path.realpath(out) + SUFFIX)
     run = Run(checkpoint, recipe, work, team, importance, memory, progress, device)

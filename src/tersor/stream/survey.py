@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from tersor.checkpoint import Checkpoint
-from tersor.checkpoint.survey import Facts, Part, examine, parts, to_float32
+from tersor.checkpoint.survey import NOTHING, Facts, Part, examine, parts, to_float32
 from tersor.encode import check_importance, check_peak
 from tersor.errors import TersorError
 from tersor.plan import Plan
@@ -33,7 +33,7 @@ def survey(checkpoint: Checkpoint, work: Work, crew: Crew) -> dict[str, Facts]:
     found = remembered(
         "survey", work, crew, lambda: crew.each("reading", every, lambda part: examine(checkpoint, part))
     )
-    facts = {e.name: Facts(0, 0.0, 0.0, 0) for e in floats}
+    facts = dict.fromkeys((e.name for e in floats), NOTHING)
     for part, own in zip(every, found, strict=True):
         facts[part.name] = facts[part.name].plus(Facts(*own))
     return facts
