@@ -15,6 +15,7 @@ LAYERS = (
     ("recipe", "index"),
     ("plan",),
     ("archive", "assemble", "keep"),
+    ("values",),
     ("encode",),
     ("stream",),
     ("api", "usage", "tune"),

@@ -6,10 +6,11 @@ import torch
 import tersor
 from networks import assert_same, nbytes, network
 from tersor import index as indices
-from tersor.encode import LARGEST_STEP, ROUNDS, SMALLEST_STEP, seconds
+from tersor.encode import ROUNDS, seconds
 from tersor.errors import ArchiveError, TersorError
 from tersor.index import DTYPES, REASONS
 from tersor.recipe import Recipe
+from tersor.representations.control import LARGEST_STEP, SMALLEST_STEP
 
 
 def zeros_but_one(rows: int) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tersor.archive import Archive
@@ -12,13 +12,11 @@ from tersor.errors import TersorError
 from tersor.files import atomic_output
 from tersor.plan import Plan, countable, make_plan
 from tersor.recipe import Recipe, parse_size
+from tersor.representations.control import Progress
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-
-Progress = Callable[[str, int, int], None]
 
 
 def dry_run(source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Checkpoint, recipe: Recipe) -> Plan:

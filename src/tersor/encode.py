@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tersor.assemble import assemble, index_of
 from tersor.checkpoint import Checkpoint
-from tersor.checkpoint.survey import to_float32
 from tersor.errors import TargetError, TersorError
-from tersor.keep import CURE, plan_kept, section
+from tersor.keep import plan_kept, section
 from tersor.kernels.threads import thread_count
 from tersor.plan import GroupPlan, Plan
 from tersor.recipe import Recipe
-from tersor.representations.control import Unreachable, meet
+from tersor.representations.control import Progress, Sizes, Unreachable, meet, step_range
 from tersor.representations.group import GroupCoder, GroupSpec
 from tersor.representations.records import GroupRecord
+from tersor.values import checked, importance_of
 
 if TYPE_CHECKING:
     import torch
@@ -31,19 +31,11 @@ ROUNDS = {"draft": (2, 12), "default": (4, 16), "best": (8, 24)}
 NEARLY = 0.98
 """The share of its budget that a file takes at least, unless everything fits exactly or no step is finer."""
 
-SMALLEST_STEP, LARGEST_STEP = 2.0**-119, 2.0**125
-"""The range in which a step, its inverse and its 128th part are ordinary float32 numbers."""
-
 GENEROUS = 0.6
 """The share of a checkpoint's bytes from which on storing everything exactly is worth trying first."""
 
 _TRIALS, _ATTEMPTS = 12, 5
 T = TypeVar("T")
-
-LARGEST_VALUE = 2.0**120
-
-Progress = Callable[[str, int, int], None]
-
 
 TRAINED = 1 << 21
 """Values trained on at most; what has more to code is trained on a sample and coded chunk by chunk (`stream`)."""
@@ -141,65 +133,6 @@ def _meet(
     if best:  # values so few or so alike that sizes jump over the target, or depend on the way there
         return _bisect(plan, recipe, rest, coders, step, best)
     raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
-
-
-class Sizes:
-    """Bytes of all groups together at a step, as a function; tells of every call.
-
-    Args:
-        coders: of the groups.
-        stage: to tell of.
-        least: calls expected at least.
-        progress: told of them.
-    """
-
-    def __init__(self, coders: Sequence[Stepped], stage: str, least: int, progress: Progress | None) -> None:
-        self._coders, self._stage, self._least, self._progress = coders, stage, least, progress
-        self.last, self._calls = 0.0, 0
-
-    def __call__(self, step: float) -> float:
-        """Bytes at a step."""
-        self.last, self._calls = sum(coder.at(step) for coder in self._coders), self._calls + 1
-        if self._progress is not None:
-            self._progress(self._stage, self._calls, max(self._least + 2, self._calls + 1))
-        return self.last
-
-
-class Stepped(Protocol):
-    """What a search for the step asks of the coder of a group; see `GroupCoder`."""
-
-    @property
-    def weights(self) -> int:
-        """Values coded."""
-
-    @property
-    def spread(self) -> float:
-        """Mean log2 of their root mean square."""
-
-    @property
-    def finest(self) -> float:
-        """The finest step there may be."""
-
-    @property
-    def coarsest(self) -> float:
-        """The coarsest step of any use."""
-
-    @property
-    def fixed(self) -> int:
-        """Bytes that no step changes."""
-
-    def at(self, step: float) -> float:
-        """Bytes at a step."""
-
-
-def step_range(coders: Sequence[Stepped], budget: float) -> tuple[float, float, float]:
-    """A first guess at the step that meets a budget in bytes, the finest and the coarsest step there may be."""
-    weights = sum(c.weights for c in coders)
-    spread = sum(c.spread * c.weights for c in coders) / weights
-    finest = max(2.0 ** (spread - 21), SMALLEST_STEP, *(c.finest for c in coders))
-    coarsest = max(min(max(2.0 ** (spread + 12), *(c.coarsest for c in coders)), LARGEST_STEP), finest)
-    fixed = sum(c.fixed for c in coders)
-    return 2 * 2.0 ** (spread - 8 * max(budget - fixed, 1) / weights), finest, coarsest
 
 
 def _bisect(plan: Plan, recipe: Recipe, rest: _Rest, coders: list[GroupCoder], step: float, best: bytes) -> bytes:
@@ -304,65 +237,6 @@ def group_spec(group: GroupPlan, shapes: tuple[tuple[int, ...], ...], recipe: Re
 
 def _reader(checkpoint: Checkpoint, name: str) -> Callable[[], NDArray[np.float32]]:
     return lambda: checked(checkpoint.source, name, checkpoint.read(name))
-
-
-def checked(source: str, name: str, tensor: torch.Tensor) -> NDArray[np.float32]:
-    """Values to be coded, as contiguous float32.
-
-    Raises:
-        TersorError: some are beyond what can be coded; names the tensor.
-    """
-    values = to_float32(tensor)
-    if str(tensor.dtype) == "torch.float64" and ((tensor != 0).numpy() & (values == 0)).any():
-        raise TersorError(f"{source}: {name} holds values too small for float32; {CURE}")
-    check_peak(source, name, float(max(values.max(initial=0), -values.min(initial=0))))
-    return np.ascontiguousarray(values)
-
-
-def check_peak(source: str, name: str, peak: float) -> None:
-    """Raises TersorError where the largest magnitude of a tensor, NaN if a value is, is beyond what can be coded."""
-    if not peak <= LARGEST_VALUE:
-        raise TersorError(f"{source}: {name} holds NaN, infinity or values beyond 1e36; {CURE}")
-
-
-def importance_of(
-    coded: Mapping[str, tuple[int, ...]], owner: Mapping[str, str], given: Mapping[str, torch.Tensor]
-) -> dict[str, NDArray[np.float32]]:
-    """Importance of the coded tensors (name to shape) that have one, divided by its mean over all of them.
-
-    Args:
-        coded: shapes by name.
-        owner: of every tensor, the name of the one it is tied to, or its own.
-        given: importance by name.
-
-    Raises:
-        TersorError: a shape differs, or a value is negative, NaN or infinite, or all are zero.
-    """
-    import torch
-
-    weights: dict[str, NDArray[np.float32]] = {}
-    given = {owner[name]: weight for name, weight in given.items() if name in owner}
-    for name, shape in coded.items():
-        if name not in given:
-            continue
-        weight = given[name].detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
-        check_importance(name, weight.shape, shape, weight)
-        weights[name] = weight
-    count = sum(w.size for w in weights.values())
-    mean = sum(float(w.sum(dtype=np.float64)) for w in weights.values()) / max(count, 1)
-    if count and mean == 0:
-        raise TersorError("importance is zero everywhere; leave it out or give some tensor a weight")
-    return {name: weight / np.float32(mean) for name, weight in weights.items()}
-
-
-def check_importance(
-    name: str, given: tuple[int, ...], shape: tuple[int, ...], values: NDArray[np.float32] | None = None
-) -> None:
-    """Raises TersorError where the importance of a tensor has another shape than it, or a value that is no weight."""
-    if given != shape:
-        raise TersorError(f"importance of {name} has shape {given}, the tensor {shape}; make them equal")
-    if values is not None and not (np.isfinite(values).all() and values.min(initial=0) >= 0):
-        raise TersorError(f"importance of {name} has values that are negative, NaN or infinite; mend them")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+Progress = Callable[[str, int, int], None]
+"""Told a stage, steps done and steps expected."""
+
+SMALLEST_STEP, LARGEST_STEP = 2.0**-119, 2.0**125
+"""The range in which a step, its inverse and its 128th part are ordinary float32 numbers."""
 
 
 class Unreachable(Exception):
@@ -79,3 +86,62 @@ def meet(
         if size <= budget:
             return 2.0**octave
     raise Unreachable(size)
+
+
+class Sizes:
+    """Bytes of all groups together at a step, as a function; tells of every call.
+
+    Args:
+        coders: of the groups.
+        stage: to tell of.
+        least: calls expected at least.
+        progress: told of them.
+    """
+
+    def __init__(self, coders: Sequence[Stepped], stage: str, least: int, progress: Progress | None) -> None:
+        self._coders, self._stage, self._least, self._progress = coders, stage, least, progress
+        self.last, self._calls = 0.0, 0
+
+    def __call__(self, step: float) -> float:
+        """Bytes at a step."""
+        self.last, self._calls = sum(coder.at(step) for coder in self._coders), self._calls + 1
+        if self._progress is not None:
+            self._progress(self._stage, self._calls, max(self._least + 2, self._calls + 1))
+        return self.last
+
+
+class Stepped(Protocol):
+    """What a search for the step asks of the coder of a group; see `GroupCoder`."""
+
+    @property
+    def weights(self) -> int:
+        """Values coded."""
+
+    @property
+    def spread(self) -> float:
+        """Mean log2 of their root mean square."""
+
+    @property
+    def finest(self) -> float:
+        """The finest step there may be."""
+
+    @property
+    def coarsest(self) -> float:
+        """The coarsest step of any use."""
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that no step changes."""
+
+    def at(self, step: float) -> float:
+        """Bytes at a step."""
+
+
+def step_range(coders: Sequence[Stepped], budget: float) -> tuple[float, float, float]:
+    """A first guess at the step that meets a budget in bytes, the finest and the coarsest step there may be."""
+    weights = sum(c.weights for c in coders)
+    spread = sum(c.spread * c.weights for c in coders) / weights
+    finest = max(2.0 ** (spread - 21), SMALLEST_STEP, *(c.finest for c in coders))
+    coarsest = max(min(max(2.0 ** (spread + 12), *(c.coarsest for c in coders)), LARGEST_STEP), finest)
+    fixed = sum(c.fixed for c in coders)
+    return 2 * 2.0 ** (spread - 8 * max(budget - fixed, 1) / weights), finest, coarsest

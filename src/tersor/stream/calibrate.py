@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersor.checkpoint.survey import Facts, octaves_of
-from tersor.encode import ROUNDS, Progress, Sizes, group_spec, step_range
+from tersor.encode import ROUNDS, group_spec
 from tersor.lattice.tokens import MAX_MAGNITUDE
 from tersor.plan import GroupPlan
 from tersor.recipe import Recipe
 from tersor.representations import vectors
 from tersor.representations.chunk_coder import Heads
-from tersor.representations.control import Unreachable, meet
+from tersor.representations.control import Progress, Sizes, Unreachable, meet, step_range
 from tersor.representations.group import GroupCoder
 from tersor.representations.records import STREAM, GroupRecord
 from tersor.stream.sample import rows_of

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from tersor.encode import Progress
 from tersor.kernels.threads import limited, thread_count
+from tersor.representations.control import Progress
 from tersor.stream.team import Team
 
 T = TypeVar("T")

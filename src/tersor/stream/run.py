@@ -16,13 +16,14 @@ from tersor import encode
 from tersor.checkpoint import Checkpoint
 from tersor.checkpoint.survey import Facts
 from tersor.codec.container import checksum
-from tersor.encode import GENEROUS, NEARLY, Progress, everything_kept, group_coder, stretched, too_small
+from tersor.encode import GENEROUS, NEARLY, everything_kept, group_coder, stretched, too_small
 from tersor.errors import TersorError
 from tersor.keep import Kept, plan_kept, section
 from tersor.plan import Plan, coded_names, make_plan
 from tersor.recipe import Recipe
 from tersor.representations import vectors
 from tersor.representations.chunk_coder import ChunkCoder, Heads
+from tersor.representations.control import Progress
 from tersor.stream import blocks, sample
 from tersor.stream.calibrate import Calibrated, Entire, Sampled, calibrate
 from tersor.stream.crew import Crew

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from tersor.checkpoint import Checkpoint
 from tersor.checkpoint.survey import to_float32
-from tersor.encode import checked
 from tersor.lattice.planes import Shape
 from tersor.plan import Plan
+from tersor.values import checked
 
 
 @dataclass(frozen=True)

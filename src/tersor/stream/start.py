@@ -12,10 +12,10 @@ from typing import Any
 import tersor
 from tersor.checkpoint import Checkpoint
 from tersor.checkpoint.fingerprint import differences, of_bytes, of_checkpoint
-from tersor.encode import Progress
 from tersor.errors import TersorError
 from tersor.files import check_output
 from tersor.recipe import Recipe
+from tersor.representations.control import Progress
 from tersor.stream.run import Run
 from tersor.stream.team import Team, of_environment
 from tersor.stream.work import SUFFIX, Work

@@ -10,12 +10,12 @@ import numpy as np
 
 from tersor.checkpoint import Checkpoint
 from tersor.checkpoint.survey import NOTHING, Facts, Part, examine, parts, to_float32
-from tersor.encode import check_importance, check_peak
 from tersor.errors import TersorError
 from tersor.plan import Plan
 from tersor.stream.crew import Crew
 from tersor.stream.source import Importance
 from tersor.stream.work import Work
+from tersor.values import check_importance, check_peak
 
 T = TypeVar("T")
 

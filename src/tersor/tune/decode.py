@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from tersor.archive import restore
-from tersor.encode import LARGEST_STEP, SMALLEST_STEP
 from tersor.lattice.basis import SCALE
 from tersor.representations.codes_stage import LIMIT
+from tersor.representations.control import LARGEST_STEP, SMALLEST_STEP
 from tersor.representations.lattice_stage import SHIFT_UNIT
 from tersor.representations.scales import MAX_LEVEL, STEPS, scale_of
 

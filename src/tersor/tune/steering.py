@@ -9,13 +9,14 @@ from msgspec.structs import replace
 
 from tersor.archive import Archive
 from tersor.assemble import assemble
-from tersor.encode import ROUNDS, importance_of
+from tersor.encode import ROUNDS
 from tersor.errors import TargetError, TersorError
 from tersor.recipe import Recipe
 from tersor.representations.control import NEAR, Unreachable, meet
 from tersor.representations.group import GroupSpec
 from tersor.tune.moving import MovingGroup
 from tersor.tune.rewrite import NO_ERROR, kept_sections
+from tersor.values import importance_of
 
 _SLOPE = 0.8
 """Bits per weight that a file loses when the step doubles; as in `control.meet`, before it is measured."""
