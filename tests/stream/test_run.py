@@ -227,8 +227,9 @@ def test_too_little_memory_says_how_much_does(tmp_path: Path) -> None:
     folder = shards(tmp_path / "in", state())
     with pytest.raises(TersorError, match=r"too few for .* give [0-9,]+MB at least") as caught:
         tersor.compress(folder, RECIPE, out=tmp_path / "x", memory="10MB")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"], "refused before the work: nothing is left"
     least = str(caught.value).split("give ")[1].split(" at")[0].replace(",", "")
-    streamed(folder, tmp_path / "x", memory=least, force=True, resume=True)
+    streamed(folder, tmp_path / "x", memory=least)
 
 
 def test_importance_moves_errors(tmp_path: Path) -> None:

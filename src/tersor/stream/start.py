@@ -59,8 +59,13 @@ def write_archive(
     if team.rank == 0:
         with work.alone():
             work.begin(depends, resume=resume, force=force)
-            team.gather("begun", None)
-            run.write(out, force=force)
+            try:
+                team.gather("begun", None)
+                run.write(out, force=force)
+            except TersorError:
+                if work.is_empty():  # refused before anything was done: nothing to resume
+                    work.remove()
+                raise
             work.remove()
     else:
         team.gather("begun", None)

@@ -132,6 +132,10 @@ class Work:
         """Names of all pieces, damaged ones included."""
         return set(os.listdir(self.folder))
 
+    def is_empty(self) -> bool:
+        """Whether no piece is finished."""
+        return self.names() <= {_IDENTITY}
+
     def need(self, name: str) -> bytes:
         """A piece that is known to be there; what another machine wrote may take a while to come into sight.
 
