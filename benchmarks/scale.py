@@ -96,14 +96,19 @@ WAYS = (("1 process, 1 thread", 1, 1), ("2 processes, 1 thread each", 2, 1), ("1
 
 
 def processes(folder: Path, quick: bool) -> list[dict[str, Any]]:
-    """One process with one thread, two such, one with two threads, taking turns; medians of three.
+    """One process with one thread, two such, one with two threads, taking turns, at two sizes; medians.
 
     `seconds` is what the command says of itself; `wall` has the start of torch, and of torchrun, as well.
     """
-    source, out = synthetic.write(folder, "50M" if quick else "250M"), folder / "x.tersor"
+    sizes = (("50M", 1),) if quick else (("250M", 3), ("2000M", 1))
+    return [row for name, times in sizes for row in _processes(folder, name, times)]
+
+
+def _processes(folder: Path, checkpoint: str, times: int) -> list[dict[str, Any]]:
+    source, out = synthetic.write(folder, checkpoint), folder / "x.tersor"
     found: dict[str, list[tuple[float, float]]] = {}
     digests = set()
-    for _ in range(1 if quick else 3):
+    for _ in range(times):
         for name, count, threads in WAYS:
             out.unlink(missing_ok=True)
             launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
@@ -116,8 +121,13 @@ def processes(folder: Path, quick: bool) -> list[dict[str, Any]]:
             found.setdefault(name, []).append((json.loads(told.splitlines()[-1])["seconds"], wall))
             digests.add(digest(out))
     rows = [
-        {"how": name, "seconds": statistics.median(s for s, _ in times), "wall": statistics.median(w for _, w in times)}
-        for name, times in found.items()
+        {
+            "checkpoint": checkpoint,
+            "how": name,
+            "seconds": statistics.median(s for s, _ in taken),
+            "wall": statistics.median(w for _, w in taken),
+        }
+        for name, taken in found.items()
     ]
     log.info("scale: %s", rows)
     return [{**row, "same_bytes": len(digests) == 1} for row in rows]

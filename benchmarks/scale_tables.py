@@ -55,14 +55,14 @@ def size(rows: list[Results]) -> str:
 
 
 def processes(rows: list[Results]) -> str:
-    """One process, two, two threads."""
-    first = rows[0]
+    """One process, two, two threads; each size against its first row."""
+    alone = {r["checkpoint"]: r["seconds"] for r in reversed(rows)}
     lines = [
-        [r["how"], f"{r['seconds']:.1f}", f"{first['seconds'] / r['seconds']:.2f}x", f"{r['wall']:.1f}",
-         "yes" if r["same_bytes"] else "NO"]
+        [f"synthetic {r['checkpoint']}", r["how"], f"{r['seconds']:.1f}",
+         f"{alone[r['checkpoint']] / r['seconds']:.2f}x", f"{r['wall']:.1f}", "yes" if r["same_bytes"] else "NO"]
         for r in rows
     ]  # fmt: skip
-    head = ("how", "seconds", "speed-up", "with the start of torch and torchrun", "same bytes")
+    head = ("checkpoint", "how", "seconds", "speed-up", "with the start of torch and torchrun", "same bytes")
     return table(_made_by("processes"), head, lines)
 
 
