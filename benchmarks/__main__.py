@@ -19,6 +19,9 @@ BENCHMARKS = {
     "scale": "large checkpoints: time and memory by size, processes, kills, sampling, decoding",
     "accuracy": "score of labelled networks after coding, no tuning",
     "tuning": "accuracy after coding and tuning, against rivals trained alike, at equal bytes",
+    "classic": "pruning, merging, factorization, low precision: alone and chained, bytes and points lost",
+    "papers": "figures of the papers behind the passes, on digits; HAM and sHAM; masks against entropy; speed",
+    "recipes": "the ready recipes of recipes/, on digits; what they measured is pasted on top of each",
     "step": "time of a tuning step against the same step on the dense network",
     "sharing": "which layers use the same codewords, against random assignment",
     "results": "only write docs/results.md from the stored JSON files",
@@ -39,7 +42,10 @@ def parse(arguments: list[str]) -> tuple[list[str], Options]:
     parser.add_argument("--checkpoints", nargs="+", metavar="NAME", help="only these checkpoints; others keep results")
     parser.add_argument("--coders", nargs="+", choices=CODERS, help="rate_distortion only: others keep results")
     parser.add_argument(
-        "--cases", nargs="+", metavar="CASE", help="of tuning (like lattice@27) and scale: others keep results"
+        "--cases",
+        nargs="+",
+        metavar="CASE",
+        help="of tuning (like lattice@27), classic (like fold/auto@27) and scale: others keep results",
     )
     parser.add_argument("--quick", action="store_true", help="few points and repeats: to see that everything runs")
     given = parser.parse_args(arguments)

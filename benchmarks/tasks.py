@@ -90,7 +90,8 @@ def _cifar_train() -> torch.Tensor:
     return zoo().normalize_cifar(zoo().cifar10("train")[0]).permute(0, 2, 3, 1).contiguous()
 
 
-def _cifar_data(seed: int, batch: int = 128) -> Callable[[], Iterator[torch.Tensor]]:
+def cifar_data(seed: int, batch: int = 128) -> Callable[[], Iterator[torch.Tensor]]:
+    """Training inputs, cropped and mirrored at random."""
     generator = torch.Generator().manual_seed(seed)
 
     def one_pass() -> Iterator[torch.Tensor]:
@@ -238,7 +239,7 @@ def _probability(items: Items) -> float:
 
 
 def _cifar(name: str) -> Task:
-    return Task(name, "top-1, %", 200, _cifar_data, _cifar_held, _cifar_items, _percent)
+    return Task(name, "top-1, %", 200, cifar_data, _cifar_held, _cifar_items, _percent)
 
 
 TASKS = {

@@ -44,10 +44,10 @@ def test_one_tensor_is_read_from_its_own_sections(archive: Archive, monkeypatch:
     original = Archive.section
     monkeypatch.setattr(Archive, "section", lambda self, i: read.append(i) or original(self, i))
     archive["norm.num_batches_tracked"]
-    assert {archive.section_name(i) for i in read} == {"kept tensors"}
+    assert {archive.sections.name(i) for i in read} == {"kept tensors"}
     read.clear()
     archive["conv.weight"]
-    assert {archive.section_name(i) for i in read} == {"group 0"}
+    assert {archive.sections.name(i) for i in read} == {"group 0"}
 
 
 def test_opening_reads_the_index_only(archive: Archive, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_kept_tensors_are_pooled_by_stored_type_with_their_reasons() -> None:
         "norm.weight": ("one-dimensional", "bfloat16"), "norm.num_batches_tracked": ("integers", "int64"),
         "fc.bias": ("one-dimensional", "bfloat16"), "mask": ("booleans", "bool"),
     }  # fmt: skip
-    names = [archive.section_name(i) for i in range(len(archive.index.lengths))]
+    names = [archive.sections.name(i) for i in range(len(archive.index.lengths))]
     assert names.count("kept tensors") == 3 and names[-1] == "padding"
 
 

@@ -12,17 +12,22 @@ from tersor import index as indices
 from tersor.codec.container import checksum
 from tersor.errors import ArchiveError
 from tersor.index import GroupRecord, Index
+from tersor.representations.made import Made
 from tersor.representations.records import LatticeRecord
+from tersor.representations.scalars import ScalarRecord
 
 LATTICE = LatticeRecord(0.01, 3, False, (3, -2, 64))
 GROUP = GroupRecord((0, 3), 9, 0, 0, (), 0, LATTICE, None)
 CODES = GroupRecord((0, 3), 9, 2, 16, (0.1, 0.0), 2, None, None)
 SPARSE = msgspec.structs.replace(GROUP, dim=1, survivors=(0, 400))
+INTEGERS = ScalarRecord((0, 3), 4, 4, True, 16, (0, 4))
 INDEX = Index(
     tool="0", recipe={"ratio": 2.0}, names=("a", "b", "", "d", "e"), dtypes=(0, 4, 0, 1, 0),
     shapes=((8, 4, 3, 3), (), (8, 4, 3, 3), (20, 20), (0, 5)), ties={2: 0}, kept=((1, 0, 4), (4, 7, 0)),
-    groups=(GROUP,), errors=(40, 255), lengths=(3, 4), checks=(1, 2**32 - 1),
+    groups=(GROUP,), errors=(40, 255), lengths=(3, 4), checks=(1, 2**32 - 1), scalars=(), made=(),
 )  # fmt: skip
+
+SCALARS = msgspec.structs.replace(INDEX, groups=(), scalars=(INTEGERS,))
 
 
 def with_(**changes: Any) -> Index:
@@ -45,17 +50,40 @@ def packed(body: bytes) -> bytes:
     "index",
     [
         INDEX, with_(groups=(CODES,)), with_(groups=(msgspec.structs.replace(CODES, lattice=LATTICE),)),
-        with_(groups=(SPARSE,)),
+        with_(groups=(SPARSE,)), SCALARS, with_(groups=(SPARSE,), made=((4, Made(0, (1, 1))),), kept=((1, 0, 4),)),
+        with_(kept=((1, 0, 4), (4, 9, 1))),
     ],
 )  # fmt: skip
 def test_an_index_comes_back(index: Index) -> None:
     version = indices.version_of(index)
     assert indices.unpack(indices.pack(index), sum(index.lengths), version) == index
     with pytest.raises(ArchiveError, match="index"):  # each version has records of its own length
-        indices.unpack(indices.pack(index), sum(index.lengths), 3 - version)
+        indices.unpack(indices.pack(index), sum(index.lengths), 1 + version % 3)
 
 
-def test_only_sparse_groups_need_version_2() -> None:
+def scalar(**changes: Any) -> Index:
+    return with_(groups=(), scalars=(msgspec.structs.replace(INTEGERS, **changes),))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        scalar(bits=1), scalar(bits=9, size=512), scalar(bits=-1), scalar(size=15), scalar(size=0), scalar(block=-2),
+        scalar(block=7), scalar(methods=(0,)), scalar(methods=(0, 5)), scalar(methods=(0, -1)), scalar(tensors=(0,)),
+        scalar(tensors=()), scalar(tensors=(0, 1)), scalar(bits=0, size=0), scalar(bits=0, size=65537),
+        scalar(bits=0, block=4, size=9), scalar(bits=0, zeros=True, size=9), with_(scalars=(INTEGERS,)),
+        with_(made=((0, Made(0, ())),)), with_(kept=((1, 0, 4),), made=((4, Made(4, ())),)),
+        with_(kept=((4, 7, 0),), made=((1, Made(0, ())),)), with_(kept=((1, 0, 4),), made=((4, Made(-1, ())),)),
+        with_(kept=((1, 0, 4), (4, 7, 1)), scalars=()),
+    ],
+)  # fmt: skip
+def test_what_version_3_says_wrongly_is_refused(index: Index) -> None:
+    with pytest.raises(ArchiveError, match="index"):
+        indices.unpack(indices.pack(index), 7, indices.version_of(index))
+
+
+def test_a_version_is_as_old_as_can_be() -> None:
+    assert indices.version_of(SCALARS) == indices.version_of(with_(kept=((1, 0, 4), (4, 9, 1)))) == 3
     assert [indices.version_of(with_(groups=(g,))) for g in (GROUP, CODES, SPARSE)] == [1, 1, 2]
     assert len(msgspec.msgpack.decode(msgspec.msgpack.encode(GROUP.dense()))) == 7
 

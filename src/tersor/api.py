@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from tersor.archive import Archive
 from tersor.checkpoint import Checkpoint, count_zeros, open_checkpoint
@@ -17,6 +19,8 @@ from tersor.representations.control import Progress
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from tersor.tune.batches import Batch, Data
 
 
 def dry_run(source: nn.Module | Mapping[str, Any] | str | os.PathLike[str] | Checkpoint, recipe: Recipe) -> Plan:
@@ -45,8 +49,15 @@ def compress(
     resume: bool = False,
     distributed: bool = False,
     device: str = "cpu",
+    data: Data | None = None,
+    labelled: bool = False,
+    loss: Callable[[Any, Any, Batch], torch.Tensor] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Archive:
     """Compress a checkpoint to the recipe's target.
+
+    Passes of the recipe are carried out on a copy of the network first; ratio and bpp then refer to the network as it
+    came. `Archive.apply_` loads the result into a module of the original class.
 
     Checkpoints of more than `encode.TRAINED` values to code are trained on a sample and coded chunk by chunk, whatever
     their size, in bounded memory.
@@ -65,6 +76,11 @@ def compress(
             in a folder that all of them see.
         device: where codebooks are trained and codes searched, like "cuda"; the lattice's trellis runs on the CPU. On a
             GPU sums have no fixed order: the bytes of two runs may differ.
+        data: batches of what the network takes, for passes that train or measure: a list, a DataLoader, or a function
+            that gives a fresh iterable for each pass.
+        labelled: batches end with labels.
+        loss: of your own for training in passes, from the network's output, the original's, and the batch.
+        tell: takes lines for a person: what each pass did, and bytes before and after it.
 
     Returns:
         The archive: at `out`, or in memory, where `save` writes it.
@@ -76,6 +92,12 @@ def compress(
     """
     from tersor.encode import check_device
 
+    if recipe.passes:
+        if memory is not None or resume or distributed:
+            raise TersorError("passes hold the whole network: leave memory, resume and distributed out")
+        return _through_passes(
+            source, recipe, importance, progress, out, force, device, data=data, labelled=labelled, loss=loss, tell=tell
+        )
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     limit = None if memory is None else parse_size(memory, "memory")
     weights = importance if importance is None or isinstance(importance, Checkpoint) else open_checkpoint(importance)
@@ -93,7 +115,7 @@ def compress(
         if is_large(checkpoint, recipe):
             data = archive_bytes(checkpoint, recipe, importance=weights, memory=limit, progress=progress, device=device)
         else:
-            data = _at_once(checkpoint, recipe, weights, limit, progress, device)
+            data = _whole(checkpoint, recipe, weights, limit, progress, device)
         return Archive(data)
     with together(distributed) as team:
         large = is_large(checkpoint, recipe)
@@ -106,8 +128,42 @@ def compress(
             )  # fmt: skip
         else:
             team.share(
-                "at once", lambda: _save(_at_once(checkpoint, recipe, weights, limit, progress, device), out, force)
+                "at once", lambda: _save(_whole(checkpoint, recipe, weights, limit, progress, device), out, force)
             )
+    return open(out)
+
+
+def _through_passes(
+    source: Any,
+    recipe: Recipe,
+    importance: Any,
+    progress: Progress | None,
+    out: str | os.PathLike[str] | None,
+    force: bool,
+    device: str,
+    **keywords: Any,
+) -> Archive:
+    """Passes, coding, tuning; in memory, then at `out`."""
+    from torch import nn
+
+    from tersor.passes.chain import Chain
+
+    if not isinstance(source, nn.Module):
+        raise TersorError(
+            "passes change the network itself, not only its tensors: give the module (module:function on the command "
+            "line), or a recipe without passes"
+        )
+    if out is not None and os.path.lexists(out) and not force:
+        raise TersorError(f"{os.fspath(out)} exists; pass force=True to overwrite it")
+    given = open_checkpoint(source)
+    chain = Chain(source, recipe, progress=progress, **keywords)
+    checkpoint = chain.prepare()
+    recipe = replace(recipe, given_bytes=given.nbytes, given_parameters=given.parameters)
+    weights = None if importance is None else open_checkpoint(importance)
+    archive = chain.finish(Archive(chain.code(checkpoint, recipe, weights, progress, device)))
+    if out is None:
+        return archive
+    archive.save(out, force=force)
     return open(out)
 
 
@@ -116,7 +172,7 @@ def _save(data: bytes, out: str | os.PathLike[str], force: bool) -> None:
         file.write(data)
 
 
-def _at_once(
+def _whole(
     checkpoint: Checkpoint,
     recipe: Recipe,
     importance: Checkpoint | None,
@@ -124,20 +180,12 @@ def _at_once(
     progress: Progress | None,
     device: str,
 ) -> bytes:
-    """Encode a checkpoint that is held in memory."""
-    from tersor.encode import NEARLY, encode, stretched
+    """Encode a checkpoint that is held in memory, where that is allowed."""
     from tersor.stream.memory import check_whole
+    from tersor.whole import encode_whole
 
     check_whole(checkpoint, memory)
-    zeros = count_zeros(checkpoint, countable(checkpoint, recipe))
-    given = None if importance is None else {e.name: importance.read(e.name) for e in importance.entries}
-
-    def attempt(stretch: float) -> bytes:
-        return encode(checkpoint, make_plan(checkpoint, recipe, stretch, zeros), recipe, given, progress, device)
-
-    if recipe.scheme != "additive":
-        return attempt(1.0)
-    return stretched(attempt, len, NEARLY * recipe.budget(checkpoint.nbytes, checkpoint.parameters))
+    return encode_whole(checkpoint, recipe, importance, progress, device)
 
 
 def open(path: str | os.PathLike[str]) -> Archive:

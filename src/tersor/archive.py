@@ -22,7 +22,10 @@ from tersor.files import atomic_output
 from tersor.index import DTYPES, Index
 from tersor.recipe import Recipe
 from tersor.representations import kept
-from tersor.representations.group import GroupReader, section_count
+from tersor.representations.group import GroupReader
+from tersor.representations.made import make
+from tersor.representations.scalars import ScalarReader
+from tersor.sections import Sections
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +82,7 @@ class Archive:
         return np.concatenate([[0], np.cumsum(np.array(self.index.lengths, dtype=np.int64))]) + self._data
 
     def _check_sections(self) -> None:
-        expected = self._kept_first + len(self._kept_units) + 1  # the last one is padding
-        if len(self.index.lengths) != expected:
+        if len(self.index.lengths) != self.sections.expected:
             raise ArchiveError("the index is damaged (sections missing)")
         if not 0 <= min(self.index.checks) <= max(self.index.checks) <= 0xFFFFFFFF:  # there is always the padding's
             raise ArchiveError("the index is damaged (checksums out of range)")
@@ -98,48 +100,13 @@ class Archive:
         except OSError as error:
             raise ArchiveError(f"{self.name}: cannot be read ({error.strerror or error})") from error
         if container.checksum(data) != self.index.checks[i]:
-            raise ArchiveError(f"{self.name}: section {i} ({self.section_name(i)}) is damaged")
+            raise ArchiveError(f"{self.name}: section {i} ({self.sections.name(i)}) is damaged")
         return data
 
-    def section_name(self, i: int) -> str:
-        """What a section holds, for messages."""
-        for g, first in enumerate(self._group_first):
-            if first <= i < first + self._group_sections[g]:
-                return f"group {g}"
-        return "kept tensors" if i < len(self.index.lengths) - 1 else "padding"
-
     @cached_property
-    def _group_sections(self) -> list[int]:
-        from tersor.representations.vectors import chunks
-
-        counts = []
-        for record in self.index.groups:
-            shapes = [self.index.shapes[i] for i in record.tensors]
-            counts.append(section_count(record, chunks(shapes, record.dim, record.survivors)))
-        return counts
-
-    @cached_property
-    def _group_first(self) -> list[int]:
-        return [0, *np.cumsum(self._group_sections).tolist()][:-1] if self._group_sections else []
-
-    @property
-    def _kept_first(self) -> int:
-        return sum(self._group_sections)
-
-    def section_bytes(self, g: int) -> int:
-        """Bytes of all sections of the g-th group."""
-        first = self._group_first[g]
-        return sum(self.index.lengths[first : first + self._group_sections[g]])
-
-    @cached_property
-    def _kept_units(self) -> list[tuple[int, list[int]]]:
-        """(stored type, positions) of the tensors in each section of kept tensors."""
-        records = self.index.kept
-        units = kept.units([(stored, self._stored_bytes(i, stored)) for i, _, stored in records])
-        return [(records[members[0]][2], [records[k][0] for k in members]) for members in units]
-
-    def _stored_bytes(self, i: int, stored: int) -> int:
-        return int(np.prod(self.index.shapes[i], dtype=object)) * ITEM_BYTES[DTYPES[stored]]
+    def sections(self) -> Sections:
+        """Which section holds what."""
+        return Sections(self.index)
 
     # ------------------------------------------------------------------ tensors
     @cached_property
@@ -148,13 +115,19 @@ class Archive:
 
     def group(self, g: int) -> GroupReader:
         """Reader of the g-th group."""
-        record, first = self.index.groups[g], self._group_first[g]
+        record, first = self.index.groups[g], self.sections.firsts[g]
         return GroupReader(record, [self.index.shapes[i] for i in record.tensors], lambda i: self.section(first + i))
+
+    def scalar_group(self, g: int) -> ScalarReader:
+        """Reader of the g-th scalar group."""
+        record, first = self.index.scalars[g], self.sections.firsts[len(self.index.groups) + g]
+        return ScalarReader(record, [self.index.shapes[i] for i in record.tensors], lambda i: self.section(first + i))
 
     def _arrays(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
         """Decode tensors by position, in the order the file holds them."""
         with self._named():
             yield from self._coded(wanted)
+            yield from self._scalars(wanted)
             yield from self._kept(wanted)
 
     def _coded(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -168,9 +141,22 @@ class Archive:
                     yield i, restore(torch.from_numpy(values), DTYPES[self.index.dtypes[i]])
                     del values  # before the next one is decoded
 
+    def _scalars(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Tensors of scalar groups, and those that are rules."""
+        import torch
+
+        for g, record in enumerate(self.index.scalars):
+            reader = self.scalar_group(g)
+            for k, i in enumerate(record.tensors):
+                if i in wanted:
+                    yield i, restore(torch.from_numpy(reader.read(k)), DTYPES[self.index.dtypes[i]])
+        for i, made in self.index.made:
+            if i in wanted:
+                yield i, restore(torch.from_numpy(make(made, self.index.shapes[i])), DTYPES[self.index.dtypes[i]])
+
     def _kept(self, wanted: set[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        first = self._kept_first
-        for s, (stored, members) in enumerate(self._kept_units):
+        first = self.sections.kept_first
+        for s, (stored, members) in enumerate(self.sections.kept_units):
             if wanted.isdisjoint(members):
                 continue
             counts = [int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members]
@@ -231,11 +217,18 @@ class Archive:
     def apply_(self, model: nn.Module) -> nn.Module:
         """Load all tensors into a module of the original class, in place; returns it.
 
+        Where passes changed the network (channels that went, factors in place of a layer), the module is changed
+        likewise (`tersor.structure`).
+
         Raises:
-            TersorError: names or shapes differ; lists at most ten of each kind, and nothing is changed.
+            TersorError: names or shapes differ; lists at most ten of each kind, and no tensor is changed.
         """
-        own = model.state_dict()
+        from tersor.structure.fit import fit_
+
         theirs = dict(zip(self.index.names, self.index.shapes, strict=True))
+        if self.recipe.passes:
+            fit_(model, theirs)
+        own = model.state_dict()
         problems = [
             ("missing in the archive", sorted(own.keys() - theirs.keys())),
             ("not in the model", sorted(theirs.keys() - own.keys())),
@@ -265,7 +258,8 @@ class Archive:
         sizes = [
             math.prod(s) * ITEM_BYTES[DTYPES[d]] for s, d in zip(self.index.shapes, self.index.dtypes, strict=True)
         ]
-        coded = sum(sizes[i] for record in self.index.groups for i in record.tensors)
+        coded = sum(sizes[i] for members in self.index.coded for i in members)
+        coded += sum(sizes[i] for i, _ in self.index.made)
         kept_sizes = [(indices.REASONS[reason], sizes[i]) for i, reason, _ in self.index.kept]
         return indices.coverage_line(coded, kept_sizes, len(self.index.ties))
 
@@ -291,23 +285,35 @@ class Archive:
         Raises:
             ArchiveError: names the first damaged section.
         """
-        count = len(self.index.lengths)
+        index = self.index
+        count = len(index.lengths)
+        total = count + len(index.groups) + len(index.scalars)
         for i in range(count):
             data = self.section(i)
             if i == count - 1 and data.strip(b"\0"):
                 raise ArchiveError(f"{self.name}: the padding is damaged")
             if progress is not None:
-                progress(i + 1, count + len(self.index.groups))
+                progress(i + 1, total)
         with self._named():
-            for g in range(len(self.index.groups)):
-                for _ in self.group(g).check():
-                    pass
+            for g in range(len(index.groups) + len(index.scalars)):
+                self._verify_group(g)
                 if progress is not None:
-                    progress(count + g + 1, count + len(self.index.groups))
-            first = self._kept_first
-            for s, (stored, members) in enumerate(self._kept_units):
-                size = sum(int(np.prod(self.index.shapes[i], dtype=np.int64)) for i in members)
+                    progress(count + g + 1, total)
+            for i, made in index.made:
+                make(made, index.shapes[i])
+            first = self.sections.kept_first
+            for s, (stored, members) in enumerate(self.sections.kept_units):
+                size = sum(int(np.prod(index.shapes[i], dtype=np.int64)) for i in members)
                 kept.unpack(self.section(first + s), ITEM_BYTES[DTYPES[stored]], size)
+
+    def _verify_group(self, g: int) -> None:
+        if g < len(self.index.groups):
+            for _ in self.group(g).check():
+                pass
+            return
+        reader = self.scalar_group(g - len(self.index.groups))
+        for t in range(len(reader.shapes)):
+            reader.read(t)
 
 
 def restore(values: torch.Tensor, dtype: str) -> torch.Tensor:

@@ -13,7 +13,9 @@ from tersor.checkpoint import Entry
 from tersor.codec import container
 from tersor.index import DTYPES, ELEMENTS_PER_BYTE, GRACE, Index
 from tersor.recipe import Recipe
+from tersor.representations.made import Made
 from tersor.representations.records import GroupRecord
+from tersor.representations.scalars import ScalarRecord
 
 
 def assemble(index: Index, sections: list[bytes]) -> bytes:
@@ -48,6 +50,8 @@ def index_of(
     recipe: Recipe,
     kept: Sequence[tuple[int, int, int]],
     groups: Sequence[tuple[GroupRecord, Sequence[int]]],
+    scalars: Sequence[tuple[ScalarRecord, Sequence[int]]] = (),
+    made: Sequence[tuple[int, Made]] = (),
 ) -> Index:
     """The index of a checkpoint's tensors, still without sections.
 
@@ -56,6 +60,8 @@ def index_of(
         recipe: to be told.
         kept: records of kept tensors.
         groups: the record of each group, and the error of each of its tensors.
+        scalars: the same of scalar groups.
+        made: tensors that are rules.
     """
     position = {e.name: i for i, e in enumerate(entries)}
     return Index(
@@ -67,7 +73,9 @@ def index_of(
         ties={position[e.name]: position[e.tied_to] for e in entries if e.tied_to is not None},
         kept=tuple(kept),
         groups=tuple(record for record, _ in groups),
-        errors=tuple(e for _, errors in groups for e in errors),
+        errors=tuple(e for _, errors in (*groups, *scalars) for e in errors),
         lengths=(),
         checks=(),
+        scalars=tuple(record for record, _ in scalars),
+        made=tuple(made),
     )

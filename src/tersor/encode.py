@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,9 +17,12 @@ from tersor.keep import plan_kept, section
 from tersor.kernels.threads import thread_count
 from tersor.plan import GroupPlan, Plan
 from tersor.recipe import Recipe
+from tersor.representations.affine import Grid
 from tersor.representations.control import Progress, Sizes, Unreachable, meet, step_range
 from tersor.representations.group import GroupCoder, GroupSpec
 from tersor.representations.records import GroupRecord
+from tersor.representations.scalars import ScalarRecord
+from tersor.scalar import check_made, coded_shapes, encode_scalars
 from tersor.values import checked, importance_of
 
 if TYPE_CHECKING:
@@ -72,27 +75,33 @@ def encode(
     importance: Mapping[str, torch.Tensor] | None = None,
     progress: Progress | None = None,
     device: str = "cpu",
+    grids: Mapping[str, Grid] | None = None,
 ) -> bytes:
     """The bytes of an archive within the plan's budget; codes are searched on `device`.
+
+    `grids` are those of tensors that are on a grid of integers already.
 
     Raises:
         TersorError: a value is NaN or infinite, or the target cannot be met (says what the smallest file is).
     """
-    rest = _keep(checkpoint, plan.kept, recipe)
-    base = len(_assemble(plan, recipe, rest, []))
+    weights = None
+    if importance is not None:
+        weights = importance_of(coded_shapes(plan), {e.name: e.owner for e in plan.entries}, importance)
+    check_made(checkpoint, plan)
+    rest = keep_all(checkpoint, plan.kept, recipe)
+    rest = replace(
+        rest, scalars=tuple(encode_scalars(checkpoint, g, recipe, grids or {}, weights) for g in plan.scalars)
+    )
+    base = len(assembled(plan, recipe, rest, []))
     if not plan.groups:
         if base > plan.budget:
             raise too_small(plan, base)
-        return _assemble(plan, recipe, rest, [])
+        return assembled(plan, recipe, rest, [])
     generous = plan.budget > GENEROUS * plan.nbytes
     if generous:
         exact = _exact(checkpoint, plan, recipe)
         if len(exact) <= plan.budget:
             return exact
-    weights = None
-    if importance is not None:
-        coded = {plan.entries[i].name: plan.entries[i].shape for g in plan.groups for i in g.tensors}
-        weights = importance_of(coded, {e.name: e.owner for e in plan.entries}, importance)
     coders = [group_coder(checkpoint, plan, recipe, g, weights, device) for g in range(len(plan.groups))]
     data = _meet(plan, recipe, rest, base, coders, progress)
     if len(data) < NEARLY * plan.budget and not generous:  # steps so fine say that there is little to code at all
@@ -102,7 +111,7 @@ def encode(
 
 
 def _meet(
-    plan: Plan, recipe: Recipe, rest: _Rest, base: int, coders: list[GroupCoder], progress: Progress | None
+    plan: Plan, recipe: Recipe, rest: Rest, base: int, coders: list[GroupCoder], progress: Progress | None
 ) -> bytes:
     """Search the step whose file is within the budget and near it."""
     weights = sum(c.weights for c in coders)
@@ -121,7 +130,7 @@ def _meet(
             step = coarsest
         for coder in coders:
             coder.settle()
-        data = _assemble(plan, recipe, rest, [c.finish() for c in coders])
+        data = assembled(plan, recipe, rest, [c.finish() for c in coders])
         if len(data) <= plan.budget and (len(data) >= NEARLY * plan.budget or step <= 1.01 * finest):
             return data
         if len(best) < len(data) <= plan.budget:
@@ -135,7 +144,7 @@ def _meet(
     raise TersorError("the target could not be met within 2 %; please report the recipe and the tensors' shapes")
 
 
-def _bisect(plan: Plan, recipe: Recipe, rest: _Rest, coders: list[GroupCoder], step: float, best: bytes) -> bytes:
+def _bisect(plan: Plan, recipe: Recipe, rest: Rest, coders: list[GroupCoder], step: float, best: bytes) -> bytes:
     """The largest file within the budget among steps around `step`, each tried afresh, with no tables from before."""
     low, high = step / 4, step * 4
     for _ in range(_TRIALS):
@@ -144,7 +153,7 @@ def _bisect(plan: Plan, recipe: Recipe, rest: _Rest, coders: list[GroupCoder], s
             coder.reset()
             for _ in range(2):
                 coder.at(middle)
-        data = _assemble(plan, recipe, rest, [c.finish() for c in coders])
+        data = assembled(plan, recipe, rest, [c.finish() for c in coders])
         low, high = (low, middle) if len(data) <= plan.budget else (middle, high)
         if len(best) < len(data) <= plan.budget:
             best = data
@@ -240,16 +249,18 @@ def _reader(checkpoint: Checkpoint, name: str) -> Callable[[], NDArray[np.float3
 
 
 @dataclass(frozen=True)
-class _Rest:
-    """Kept tensors: their records and sections."""
+class Rest:
+    """Kept tensors: their records and sections; record, sections and errors of each scalar group."""
 
     records: tuple[tuple[int, int, int], ...]
     sections: list[bytes]
+    scalars: tuple[tuple[ScalarRecord, list[bytes], list[int]], ...] = ()
 
 
-def _keep(checkpoint: Checkpoint, tensors: tuple[tuple[int, str], ...], recipe: Recipe) -> _Rest:
+def keep_all(checkpoint: Checkpoint, tensors: tuple[tuple[int, str], ...], recipe: Recipe) -> Rest:
+    """Records and sections of kept tensors, given by position and reason."""
     found = plan_kept(checkpoint, tensors, recipe)
-    return _Rest(found.records, [section(checkpoint, found, unit) for unit in range(len(found.units))])
+    return Rest(found.records, [section(checkpoint, found, unit) for unit in range(len(found.units))])
 
 
 def everything_kept(plan: Plan) -> tuple[tuple[int, str], ...]:
@@ -258,12 +269,16 @@ def everything_kept(plan: Plan) -> tuple[tuple[int, str], ...]:
 
 
 def _exact(checkpoint: Checkpoint, plan: Plan, recipe: Recipe) -> bytes:
-    return _assemble(plan, recipe, _keep(checkpoint, everything_kept(plan), recipe), [])
+    return assembled(plan, recipe, keep_all(checkpoint, everything_kept(plan), recipe), [])
 
 
-def _assemble(
-    plan: Plan, recipe: Recipe, rest: _Rest, groups: list[tuple[GroupRecord, list[bytes], list[int]]]
+def assembled(
+    plan: Plan, recipe: Recipe, rest: Rest, groups: list[tuple[GroupRecord, list[bytes], list[int]]]
 ) -> bytes:
     """The file of a plan carried out."""
-    index = index_of(plan.entries, recipe, rest.records, [(record, errors) for record, _, errors in groups])
-    return assemble(index, [s for _, parts, _ in groups for s in parts] + rest.sections)
+    index = index_of(
+        plan.entries, recipe, rest.records, [(record, errors) for record, _, errors in groups],
+        [(record, errors) for record, _, errors in rest.scalars], plan.made,
+    )  # fmt: skip
+    parts = [s for _, sections, _ in groups for s in sections] + [s for _, part, _ in rest.scalars for s in part]
+    return assemble(index, parts + rest.sections)

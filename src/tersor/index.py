@@ -13,7 +13,10 @@ import zstandard
 from tersor.codec.container import checksum
 from tersor.errors import ArchiveError, TersorError
 from tersor.lattice.trellis import TRELLISES
+from tersor.representations import scalars
+from tersor.representations.made import RULES, Made
 from tersor.representations.records import DenseRecord, GroupRecord
+from tersor.representations.scalars import ScalarRecord
 
 DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool", "uint16", "uint32",
@@ -25,7 +28,10 @@ DTYPES = (
 CODED = ("float32", "float16", "bfloat16", "float64")
 """Element types of tensors that may be coded."""
 
-REASONS = ("integers", "booleans", "complex", "8-bit floats", "one-dimensional", "small", "excluded", "empty", "exact")
+REASONS = (
+    "integers", "booleans", "complex", "8-bit floats", "one-dimensional", "small", "excluded", "empty", "exact",
+    "precision",
+)  # fmt: skip
 """Why a tensor was kept; a file holds positions in this list."""
 
 MAX_INDEX = 1 << 28
@@ -59,14 +65,31 @@ class FirstIndex(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     checks: tuple[int, ...]
 
 
-class Index(FirstIndex, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Everything but the sections."""
+class SecondIndex(FirstIndex, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The same as format version 2 has it: groups may be sparse."""
 
     groups: tuple[GroupRecord, ...]
 
 
+class Index(SecondIndex, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Everything but the sections. `scalars`: groups of integers or shared values; `made`: tensors that are rules."""
+
+    scalars: tuple[ScalarRecord, ...]
+    made: tuple[tuple[int, Made], ...]
+
+    @property
+    def coded(self) -> list[tuple[int, ...]]:
+        """Tensors of each group, then of each scalar group."""
+        return [group.tensors for group in self.groups] + [group.tensors for group in self.scalars]
+
+
+_NEWER = REASONS.index("precision")  # from here on, reasons that version 2 does not know
+
+
 def version_of(index: Index) -> int:
     """The oldest format version that can say all this."""
+    if index.scalars or index.made or any(reason >= _NEWER for _, reason, _ in index.kept):
+        return 3
     return 2 if any(group.survivors is not None for group in index.groups) else 1
 
 
@@ -86,7 +109,14 @@ def coverage_line(coded: int, kept: list[tuple[str, int]], tied: int) -> str:
 
 def encoded(index: Index) -> bytes:
     """The index as msgpack, in the format of `version_of`."""
-    return msgspec.msgpack.encode(_first(index) if version_of(index) == 1 else index)
+    version = version_of(index)
+    if version == 3:
+        return msgspec.msgpack.encode(index)
+    fields = msgspec.structs.asdict(index)
+    del fields["scalars"], fields["made"]
+    if version == 2:
+        return msgspec.msgpack.encode(SecondIndex(**fields))
+    return msgspec.msgpack.encode(FirstIndex(**{**fields, "groups": tuple(group.dense() for group in index.groups)}))
 
 
 def pack(index: Index) -> bytes:
@@ -103,15 +133,17 @@ def pack(index: Index) -> bytes:
     return checksum(packed).to_bytes(4, "little") + packed
 
 
-def _first(index: Index) -> FirstIndex:
-    fields = msgspec.structs.asdict(index)
-    return FirstIndex(**{**fields, "groups": tuple(group.dense() for group in index.groups)})
+def _current(index: FirstIndex) -> Index:
+    """An index of an older version in the words of the newest."""
+    groups = tuple(
+        g if isinstance(g, GroupRecord) else GroupRecord(**msgspec.structs.asdict(g), survivors=None)
+        for g in index.groups
+    )
+    fields = {name: getattr(index, name) for name in FirstIndex.__struct_fields__}
+    return Index(**{**fields, "groups": groups, "scalars": (), "made": ()})
 
 
-def _from_first(index: FirstIndex) -> Index:
-    fields = msgspec.structs.asdict(index)
-    groups = tuple(GroupRecord(**msgspec.structs.asdict(group), survivors=None) for group in index.groups)
-    return Index(**{**fields, "groups": groups})
+_KINDS = {1: FirstIndex, 2: SecondIndex, 3: Index}
 
 
 def unpack(data: bytes, data_length: int, version: int = 1) -> Index:
@@ -127,10 +159,8 @@ def unpack(data: bytes, data_length: int, version: int = 1) -> Index:
         if not 0 <= size <= min(MAX_INDEX, 1024 * len(data)):
             raise ArchiveError("the index is damaged (implausible size)")
         body = zstandard.ZstdDecompressor().decompress(data[4:], max_output_size=size, allow_extra_data=False)
-        if version == 1:
-            index = _from_first(msgspec.msgpack.decode(body, type=FirstIndex))
-        else:
-            index = msgspec.msgpack.decode(body, type=Index)
+        read = msgspec.msgpack.decode(body, type=_KINDS[version])
+        index = read if isinstance(read, Index) else _current(read)
     except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise ArchiveError("the index is damaged") from error
     _check(index, len(data) + data_length)
@@ -157,12 +187,14 @@ def _check(index: Index, size: int) -> None:
         need(
             index.shapes[alias] == index.shapes[owner] and index.dtypes[alias] == index.dtypes[owner], "an unequal tie"
         )
-    placed = [i for group in index.groups for i in group.tensors] + [i for i, _, _ in index.kept]
+    placed = [i for members in index.coded for i in members]
+    placed += [i for i, _, _ in index.kept] + [i for i, _ in index.made]
     need(sorted(placed) == owned, "tensors not stored exactly once")
     for i, reason, stored in index.kept:
         need(0 <= reason < len(REASONS) and 0 <= stored < len(DTYPES), "a kept tensor out of range")
         same = stored == index.dtypes[i]
-        need(same or (DTYPES[stored] == "bfloat16" and DTYPES[index.dtypes[i]] in CODED), "a kept tensor out of range")
+        half = DTYPES[stored] == "bfloat16" or (DTYPES[stored] == "float16" and reason >= _NEWER)
+        need(same or (half and DTYPES[index.dtypes[i]] in CODED), "a kept tensor out of range")
     for group in index.groups:
         need(1 <= group.dim <= 256 and group.scales in (0, 1, 2) and len(group.tensors) > 0, "a group out of range")
         need(all(index.shapes[i] and math.prod(index.shapes[i]) > 0 for i in group.tensors), "an empty coded tensor")
@@ -185,5 +217,13 @@ def _check(index: Index, size: int) -> None:
             need(len(group.survivors) == len(sizes) and group.scales < 2, "a sparse group out of range")
             pairs = zip(group.survivors, sizes, strict=True)
             need(all(0 <= count <= size for count, size in pairs), "more survivors than elements")
-    need(len(index.errors) == sum(len(g.tensors) for g in index.groups), "errors missing")
+    for record in index.scalars:
+        shapes = [index.shapes[i] for i in record.tensors]
+        need(all(shape and math.prod(shape) > 0 for shape in shapes), "an empty coded tensor")
+        need(all(DTYPES[index.dtypes[i]] in CODED for i in record.tensors), "a coded tensor of another type")
+        wrong = scalars.check(record, shapes)
+        need(not wrong, wrong)
+    for i, made in index.made:
+        need(0 <= made.rule < len(RULES) and DTYPES[index.dtypes[i]] in CODED, "a rule out of range")
+    need(len(index.errors) == sum(map(len, index.coded)), "errors missing")
     need(len(index.lengths) == len(index.checks) and min(index.lengths, default=0) >= 0, "sections out of range")

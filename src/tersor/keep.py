@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from tersor.checkpoint import Checkpoint
+from tersor.checkpoint import Checkpoint, Entry
 from tersor.checkpoint.header import ITEM_BYTES
 from tersor.checkpoint.survey import NOTHING, Facts, examine, parts
 from tersor.errors import TersorError
@@ -17,6 +17,7 @@ from tersor.representations import kept
 
 CURE = "mend it, or exclude it to keep it exactly"
 _INFINITE_BF16 = (2 - 2.0**-8) * 2.0**127  # from here on bfloat16 rounds to infinity
+_INFINITE_FP16 = 65520.0
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,21 @@ def plan_kept(
             if not math.isfinite(peak):
                 raise TersorError(f"{checkpoint.source}: {entry.name} holds NaN or infinity; {CURE}")
             stored = "bfloat16" if rounds and peak < _INFINITE_BF16 else stored
+            if reason == "precision":
+                stored = _half(checkpoint.source, entry, recipe, peak)
         records.append((i, REASONS.index(reason), DTYPES.index(stored)))
     sizes = [(stored, checkpoint.entries[i].numel * ITEM_BYTES[DTYPES[stored]]) for i, _, stored in records]
     return Kept(tuple(records), tuple(map(tuple, kept.units(sizes))))
+
+
+def _half(source: str, entry: Entry, recipe: Recipe, peak: float) -> str:
+    """The type of sixteen bits that the recipe asks for; what has so few already keeps its own."""
+    if entry.dtype in ("float16", "bfloat16"):
+        return entry.dtype
+    most, name = (_INFINITE_FP16, "float16") if recipe.scheme == "fp16" else (_INFINITE_BF16, "bfloat16")
+    if not peak < most:
+        raise TersorError(f"{source}: {entry.name} holds {peak:.3g}, more than {recipe.scheme} can; use bf16 or {CURE}")
+    return name
 
 
 def peak_of(checkpoint: Checkpoint, i: int) -> float:

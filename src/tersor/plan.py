@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,9 @@ from tersor.additive.scheme import Scheme
 from tersor.checkpoint import Checkpoint, Entry
 from tersor.errors import TersorError
 from tersor.index import CODED, MAX_CODEWORDS, MAX_ENTRIES, coverage_line
-from tersor.recipe import Recipe
+from tersor.recipe import SCALARS, Recipe
+from tersor.representations import affine
+from tersor.representations.made import Made
 from tersor.representations.vectors import kernel_size
 
 _LONG = 4096  # one-dimensional tensors from this size on are worth coding
@@ -45,12 +48,34 @@ class GroupPlan:
 
 
 @dataclass(frozen=True)
+class ScalarPlan:
+    """Tensors of integers of `bits` (0: of `size` shared values, found by `quantizer`), with a scale per `block`."""
+
+    tensors: tuple[int, ...]
+    bits: int
+    block: int = affine.PER_ROW
+    zero: bool = False
+    size: int = 0
+    quantizer: str = "kmeans"
+
+    @property
+    def text(self) -> str:
+        """The scheme in the recipe's words."""
+        if not self.bits:
+            return f"shared{self.size}/{self.quantizer}"
+        per = {affine.PER_TENSOR: "/tensor", affine.PER_ROW: ""}.get(self.block, f"/{self.block}")
+        return f"int{self.bits}{per}{'+zero' * self.zero}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What becomes of each tensor.
 
     Attributes:
         entries: the checkpoint's tensors.
         groups: of coded tensors, by position.
+        scalars: of tensors whose weights are each one of few values.
+        made: tensors that follow from a rule.
         kept: position and reason of each kept tensor.
         budget: bytes the file may have.
         nbytes, parameters: of the checkpoint.
@@ -63,29 +88,47 @@ class Plan:
     budget: int
     nbytes: int
     parameters: int
+    scalars: tuple[ScalarPlan, ...] = ()
+    made: tuple[tuple[int, Made], ...] = ()
 
     @property
     def coded_weights(self) -> int:
-        """Elements of all coded tensors."""
+        """Elements of all tensors in groups."""
         return sum(self.entries[i].numel for g in self.groups for i in g.tensors)
 
     @property
     def coded_bytes(self) -> int:
-        """Bytes, as given, of all coded tensors."""
-        return sum(self.entries[i].nbytes for g in self.groups for i in g.tensors)
+        """Bytes, as given, of all tensors that are not kept."""
+        coded = [i for members, _ in self.coded for i in members] + [i for i, _ in self.made]
+        return sum(self.entries[i].nbytes for i in coded)
+
+    @property
+    def coded(self) -> list[tuple[tuple[int, ...], str]]:
+        """Tensors and scheme of each group, then of each scalar group."""
+        return [(g.tensors, g.text) for g in self.groups] + [(g.tensors, g.text) for g in self.scalars]
 
     @property
     def predicted(self) -> int:
         """Predicted bytes of the file: the budget, or everything exact if that is less."""
-        return min(self.budget, self.nbytes)
+        if not self.scalars:
+            return min(self.budget, self.nbytes)
+        bits = [(g, g.bits or math.log2(max(g.size, 2))) for g in self.scalars]
+        coded = sum(self.entries[i].numel * b / 8 for g, b in bits for i in g.tensors)
+        return int(coded) + sum(self.entries[i].nbytes for i, _ in self.kept)
 
     def lines(self) -> list[str]:
         """The plan for a person: one line per group."""
-        out = [f"{self.source}: {self.nbytes:,} B, {self.parameters:,} parameters; target {self.budget:,} B"]
+        target = f"target {self.budget:,} B" if self.budget < 1 << 61 else "no target"
+        out = [f"{self.source}: {self.nbytes:,} B, {self.parameters:,} parameters; {target}"]
         for g in self.groups:
             count = sum(self.entries[i].numel for i in g.tensors)
             zeros = "" if g.survivors is None else f", {1 - sum(g.survivors) / count:.1%} zeros kept"
             out.append(f"  {g.text}: {len(g.tensors)} tensors, {count:,} weights{zeros}")
+        for scalar in self.scalars:
+            count = sum(self.entries[i].numel for i in scalar.tensors)
+            out.append(f"  {scalar.text}: {len(scalar.tensors)} tensors, {count:,} weights")
+        if self.made:
+            out.append(f"  from rules: {len(self.made)} tensors")
         return out
 
     def coverage(self) -> str:
@@ -100,7 +143,10 @@ class Plan:
             "bytes": self.nbytes,
             "parameters": self.parameters,
             "predicted_size": self.predicted,
-            "groups": [{"scheme": g.text, "tensors": [self.entries[i].name for i in g.tensors]} for g in self.groups],
+            "groups": [
+                {"scheme": text, "tensors": [self.entries[i].name for i in members]} for members, text in self.coded
+            ],
+            "made": [self.entries[i].name for i, _ in self.made],
             "kept": [{"name": self.entries[i].name, "reason": reason} for i, reason in self.kept],
             "tied": {e.name: e.tied_to for e in self.entries if e.tied_to},
             "coverage": self.coverage(),
@@ -108,7 +154,11 @@ class Plan:
 
 
 def make_plan(
-    checkpoint: Checkpoint, recipe: Recipe, stretch: float = 1.0, zeros: Mapping[str, int] | None = None
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    stretch: float = 1.0,
+    zeros: Mapping[str, int] | None = None,
+    made: Mapping[str, Made] | None = None,
 ) -> Plan:
     """Decide tensor by tensor.
 
@@ -117,6 +167,7 @@ def make_plan(
         recipe: what is wanted.
         stretch: asks for codebooks that can spend this many times the bits one would expect to need.
         zeros: how many elements of a tensor are zero, for those of `countable` tensors that have any.
+        made: rules of tensors that follow from one.
 
     Raises:
         TersorError: a pattern of `exclude` that matches nothing.
@@ -125,22 +176,58 @@ def make_plan(
     for pattern in recipe.exclude:
         if not any(fnmatch.fnmatchcase(e.name, pattern) for e in entries):
             raise TersorError(f"recipe: exclude pattern {pattern!r} matches no tensor of {checkpoint.source}")
-    kept, coded = [], []
+    kept, coded, rules = [], [], []
     for i, entry in enumerate(entries):
         if entry.tied_to is not None:
             continue
+        if made and entry.name in made:
+            rules.append((i, made[entry.name]))
+            continue
         reason = _reason_to_keep(entry, recipe)
+        if reason is None and recipe.scheme in ("fp16", "bf16"):
+            reason = "precision"
         if reason is None:
             coded.append(i)
         else:
             kept.append((i, reason))
     budget = recipe.budget(checkpoint.nbytes, checkpoint.parameters)
+    if recipe.sized:
+        return Plan(
+            checkpoint.source, entries, (), tuple(kept), budget, checkpoint.nbytes, checkpoint.parameters,
+            _scalars(entries, coded, recipe), tuple(rules),
+        )  # fmt: skip
     rest = budget - _CONTAINER - sum(entries[i].nbytes for i, _ in kept)
     sparse = _sparse(entries, coded, recipe, zeros or {})
     groups = _groups(entries, [i for i in coded if i not in sparse], sparse, recipe, stretch * rest)
     return Plan(
-        checkpoint.source, entries, tuple(groups), tuple(kept), budget, checkpoint.nbytes, checkpoint.parameters
-    )
+        checkpoint.source, entries, tuple(groups), tuple(kept), budget, checkpoint.nbytes, checkpoint.parameters,
+        (), tuple(rules),
+    )  # fmt: skip
+
+
+def _scalars(entries: Sequence[Entry], coded: list[int], recipe: Recipe) -> tuple[ScalarPlan, ...]:
+    """Integers, per row where rows have no runs of the length asked for; or shared values, by kind of kernel."""
+    found = re.fullmatch(SCALARS, recipe.scheme)
+    if found is None or not coded:
+        return ()
+    bits, per, zero, size, quantizer = found.groups()
+    if bits is not None:
+        named = {None: affine.PER_ROW, "/tensor": affine.PER_TENSOR}
+        block = named[per] if per in named else int(per[1:])
+        if per not in named and not 1 <= block < 1 << 16:
+            raise TersorError(f"recipe: scheme {recipe.scheme!r} has runs of {block}; use 1 to 65535")
+        fits = [i for i in coded if affine.fits(entries[i].shape, block)]
+        others = [i for i in coded if i not in fits]
+        plans = [(fits, block), (others, affine.PER_ROW)]
+        return tuple(ScalarPlan(tuple(t), int(bits), b, zero is not None, 1 << int(bits)) for t, b in plans if t)
+    if not 1 <= int(size) < 1 << 16:
+        raise TersorError(f"recipe: scheme {recipe.scheme!r} has {size} values; use 1 to 65535")
+    kinds: dict[int, list[int]] = {}
+    for i in coded:
+        key = {"kernel": kernel_size(entries[i].shape), "one": 0, "tensor": i}[recipe.groups]
+        kinds.setdefault(key, []).append(i)
+    name = (quantizer or "/kmeans")[1:]
+    return tuple(ScalarPlan(tuple(t), 0, size=int(size), quantizer=name) for t in kinds.values())
 
 
 def countable(checkpoint: Checkpoint, recipe: Recipe) -> list[str]:

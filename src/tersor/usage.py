@@ -16,6 +16,8 @@ from tersor.lattice import contexts, kernels
 from tersor.lattice.trellis import TRELLISES
 from tersor.representations.codes_stage import PRECISION
 from tersor.representations.group import SCALES, GroupReader
+from tersor.representations.made import RULES
+from tersor.representations.symbols import METHODS
 
 
 def describe(archive: Archive) -> dict[str, Any]:
@@ -55,6 +57,20 @@ def describe(archive: Archive) -> dict[str, Any]:
                     "mask_bits_per_weight": None if mask is None else round(mask / count, 4),
                 }
         groups.append({"representation": text, "tensors": len(record.tensors), "codebooks": books})
+    for g, scalar in enumerate(index.scalars):
+        first = archive.sections.firsts[len(index.groups) + g]
+        groups.append({"representation": scalar.text, "tensors": len(scalar.tensors), "codebooks": []})
+        for t, i in enumerate(scalar.tensors):
+            half, size = next(errors), index.lengths[first + 1 + t]
+            tensors[i] = {
+                "representation": f"{scalar.text} as {METHODS[scalar.methods[t]]}",
+                "group": len(index.groups) + g,
+                "bytes": size,
+                "bits_per_weight": round(8 * size / math.prod(index.shapes[i]), 4),
+                "error_db": None if half == 255 else -half / 2,
+            }
+    for i, made in index.made:
+        tensors[i] = {"representation": f"{RULES[made.rule]} rule", "error_db": None}
     for i, reason, stored in index.kept:
         size = math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[stored]]
         same = stored == index.dtypes[i]
@@ -67,9 +83,7 @@ def describe(archive: Archive) -> dict[str, Any]:
     for i, owner in index.ties.items():
         tensors[i] = {"representation": f"tied to {index.names[owner]}", "error_db": None}
     given, parameters = archive.given
-    coded = sum(
-        math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[index.dtypes[i]]] for r in index.groups for i in r.tensors
-    )
+    coded = sum(math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[index.dtypes[i]]] for t in index.coded for i in t)
     return {
         "file": archive.name,
         "size": archive.size,

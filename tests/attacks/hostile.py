@@ -24,7 +24,9 @@ from tersor.codec import container, integers
 from tersor.errors import ArchiveError
 from tersor.index import GroupRecord
 from tersor.recipe import Recipe
+from tersor.representations import kept
 from tersor.representations.group import section_count
+from tersor.representations.made import Made
 
 ATTACKS: list[Callable[[], bytes]] = []
 
@@ -436,3 +438,78 @@ def kept_section(change: Callable[[bytes], bytes]) -> bytes:
     """The archive with its first section of kept tensors changed."""
     i = len(INDEX.lengths) - 1 - len({stored for _, _, stored in INDEX.kept})
     return rebuilt(small(), {i: change(small().section(i))})
+
+
+# -------------------- scalar groups and rules
+@functools.cache
+def scalars() -> tersor.Archive:
+    """A real archive of integers with zero points, one tensor masked, and of shared values beside it, and of a rule."""
+    g = torch.Generator().manual_seed(0)
+    dead = torch.randn(24, 20, generator=g)
+    dead[::2] = 0
+    return tersor.compress({"w": torch.randn(16, 20, generator=g), "dead": dead}, Recipe(scheme="int4/5+zero"))
+
+
+@functools.cache
+def shared() -> tersor.Archive:
+    """A real archive of shared values, one of the tensors with a mask."""
+    g = torch.Generator().manual_seed(0)
+    dead = torch.randn(64, 40, generator=g)
+    dead[::2] = 0
+    return tersor.compress({"w": torch.randn(16, 20, generator=g), "dead": dead}, Recipe(scheme="shared8"))
+
+
+def with_scalars(source: tersor.Archive, **changes: Any) -> bytes:
+    first, *rest = source.index.scalars
+    return rebuilt(source, scalars=(msgspec.structs.replace(first, **changes), *rest))
+
+
+def with_rule(rule: int, *numbers: int, shape: tuple[int, ...] = (20, 30)) -> bytes:
+    """The archive of integers with its first tensor left to a rule."""
+    source = scalars()
+    record = msgspec.structs.replace(source.index.scalars[0], tensors=(1,), methods=source.index.scalars[0].methods[1:])
+    return rebuilt(
+        source, scalars=(record,), made=((0, Made(rule, numbers)),), shapes=(shape, source.index.shapes[1]),
+        errors=source.index.errors[1:],
+    )  # fmt: skip
+
+
+ONE = 0x3F800000
+add(
+    ("integers_of_other_bits", lambda: with_scalars(scalars(), bits=5, size=32)),
+    ("integers_of_one_bit", lambda: with_scalars(scalars(), bits=1, size=2)),
+    ("integers_of_another_alphabet", lambda: with_scalars(scalars(), size=15)),
+    ("integers_without_their_zero_points", lambda: with_scalars(scalars(), zeros=False)),
+    ("scales_of_other_runs", lambda: with_scalars(scalars(), block=4)),
+    ("scales_of_runs_that_do_not_fit", lambda: with_scalars(scalars(), block=7)),
+    ("an_unknown_code_of_symbols", lambda: with_scalars(scalars(), methods=(9, 0))),
+    ("another_code_of_symbols", lambda: with_scalars(scalars(), methods=(2, 2))),
+    ("a_code_that_leaves_out_a_zero_there_is_not", lambda: with_scalars(scalars(), methods=(3, 3))),
+    ("a_palette_of_another_size", lambda: with_scalars(shared(), size=7)),
+    ("a_palette_of_nothing", lambda: with_scalars(shared(), size=0)),
+    ("a_palette_with_scales", lambda: with_scalars(shared(), block=-1)),
+    ("a_palette_of_infinity", lambda: rebuilt(shared(), {0: kept.pack(np.full(9, np.inf, "<f4").tobytes()[:36], 4)})),
+    ("scales_of_zero", lambda: rebuilt(scalars(), {0: scales_section(0)})),
+    ("scales_of_infinity", lambda: rebuilt(scalars(), {0: scales_section(0x7F80)})),
+    ("zero_points_that_overrun", lambda: rebuilt(scalars(), {0: b"\xff\xff\xff\x7f" + scalars().section(0)[4:]})),
+    ("symbols_cut_short", lambda: rebuilt(shared(), {1: shared().section(1)[:-3]})),
+    ("symbols_of_noise", lambda: rebuilt(shared(), {1: np.random.default_rng(0).bytes(90)})),
+    ("no_symbols", lambda: rebuilt(shared(), {1: b""})),
+    ("masked_symbols_that_overrun", lambda: rebuilt(shared(), {2: b"\xff\xff\xff\x7f" + shared().section(2)[4:]})),
+    ("a_rule_that_there_is_not", lambda: with_rule(4, 1, 1)),
+    ("a_rule_without_numbers", lambda: with_rule(0)),
+    ("a_rule_of_too_many_columns", lambda: with_rule(0, 1, 7)),
+    ("a_rule_of_more_inputs_than_there_are", lambda: with_rule(0, 1, 1, shape=(31, 30))),
+    ("a_rule_of_infinity", lambda: with_rule(1, 1, 0x7F800000)),
+    ("a_rule_with_a_grid_that_does_not_fit", lambda: with_rule(2, 1, 5, 5)),
+    ("a_rule_without_width", lambda: with_rule(3, 1, 1, 0, ONE, 1, 30)),
+    ("a_rule_of_a_terabyte", lambda: with_rule(1, 1, ONE, shape=(1 << 20, 1 << 20))),
+    ("a_rule_that_takes_years", lambda: with_rule(3, 1, 1, ONE, ONE, 1, 1 << 16, shape=(1 << 10, 1 << 16))),
+)  # fmt: skip
+
+
+def scales_section(upper: int) -> bytes:
+    """The first section of the archive of integers with this scale everywhere."""
+    units = sum(int(np.prod(s)) // 5 for s in scalars().index.shapes)
+    data = kept.pack(np.full(units, upper, "<u2").tobytes(), 2)
+    return len(data).to_bytes(4, "little") + data + integers.pack(np.zeros(units, dtype=np.int64))

@@ -14,7 +14,11 @@ import numpy as np
 import torch
 
 import tersor
+from tersor.checkpoint import open_checkpoint
 from tersor.codec.container import VERSION
+from tersor.encode import encode
+from tersor.plan import make_plan
+from tersor.representations import made
 
 HERE = Path(__file__).parent
 
@@ -107,6 +111,36 @@ def pruned_wide() -> dict[str, torch.Tensor]:
     return state
 
 
+def few() -> dict[str, torch.Tensor]:
+    """Few values, so that each code of symbols is the smallest for some tensor."""
+    random = np.random.Generator(np.random.Philox(11))
+    dead = random.integers(-3, 4, size=(64, 96))
+    dead[::2] = 0
+    return {
+        "even": torch.from_numpy(random.integers(1, 9, size=(40, 80)).astype(np.float32)),
+        "skewed": torch.from_numpy(np.minimum(random.geometric(0.4, size=(60, 80)), 12).astype(np.float32)),
+        "dead": torch.from_numpy(dead.astype(np.float32)),
+        "one": torch.full((20, 20), 0.3),
+        "tiny": torch.from_numpy(random.integers(0, 2, size=(16, 16)).astype(np.float32)),
+        "rare": torch.from_numpy((random.integers(0, 60, size=(16, 30)) == 0).astype(np.float32)),
+    }
+
+
+RULES = {
+    "identity": made.identity(5, 2),
+    "gaussian": made.gaussian(7, 0.1),
+    "cosine": made.cosines(2, (3, 3)),
+    "regression": made.squared_exponential(9, 2.0, 0.1, 1, (8, 8), 2),
+}
+_SHAPES = {"identity": (8, 30), "gaussian": (16, 4, 3, 3), "cosine": (6, 2, 3, 3), "regression": (20, 64)}
+
+
+def rules() -> dict[str, torch.Tensor]:
+    """What rules make, and a tensor that is coded."""
+    found = {name: torch.from_numpy(made.make(rule, _SHAPES[name])) for name, rule in RULES.items()}
+    return {**found, "w": checkpoint()["conv.weight"]}
+
+
 Made = tuple[Callable[[], dict[str, torch.Tensor]], tersor.Recipe]
 RECIPES: dict[int, dict[str, Made]] = {
     1: {
@@ -123,6 +157,13 @@ RECIPES: dict[int, dict[str, Made]] = {
         "codes": (pruned, tersor.Recipe(size=3_800, scheme="2x16d4", effort="draft")),
         "both": (pruned, tersor.Recipe(size=8_000, scheme="2x16d3+lattice", effort="draft", scales="tensor")),
         "wide": (pruned_wide, tersor.Recipe(size=30_000, scheme="1x4d2", effort="draft")),
+    },
+    3: {
+        "integers": (checkpoint, tersor.Recipe(scheme="int4/8+zero")),
+        "integers-pruned": (pruned, tersor.Recipe(scheme="int8/tensor")),
+        "shared": (few, tersor.Recipe(scheme="shared16/entropy", groups="tensor")),
+        "half": (checkpoint, tersor.Recipe(scheme="fp16")),
+        "rules": (rules, tersor.Recipe(bpp=4)),
     },
 }
 """What the files of each version were made from; the files of a version show what it was the first to hold."""
@@ -142,7 +183,10 @@ def main() -> None:
     hashes = {}
     for name, (state, recipe) in RECIPES[VERSION].items():
         path = HERE / f"v{VERSION}-{name}.tersor"
-        archive = tersor.compress(state(), recipe)
+        source = open_checkpoint(state())
+        known = RULES if state is rules else {}
+        archive = tersor.Archive(encode(source, make_plan(source, recipe, made=known), recipe)) if known else None
+        archive = archive or tersor.compress(source, recipe)
         assert archive.version == VERSION
         archive.save(path, force=True)
         hashes[path.name] = digests(tersor.open(path).state_dict())

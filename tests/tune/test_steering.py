@@ -131,7 +131,7 @@ def test_a_target_that_codebooks_never_meet_does_no_harm(
 def archive_rest(steering: Steering) -> int:
     """Bytes of the file beside the groups' sections."""
     archive = steering.archive
-    return archive.size - sum(archive.section_bytes(g) for g in range(len(archive.index.groups)))
+    return archive.size - sum(archive.sections.bytes_of(g) for g in range(len(archive.index.groups)))
 
 
 def test_importance_must_fit() -> None:

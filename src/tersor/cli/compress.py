@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from tersor.cli.shared import (
     check_out,
     checkpoint_of,
     duration,
+    faults_of,
+    model_of,
     note,
     print_json,
     progress,
@@ -37,6 +40,10 @@ _ABOUT = """examples:
       (nets.py in the current folder has a function resnet() that returns the network, or its state dict)
   tersor compress nets:resnet model.tersor --ratio 16 --importance weights.safetensors
       (made by `tersor importance`: errors are put where they matter least)
+
+passes change the network before it is coded; `tersor passes` lists them
+  tersor compress nets:resnet model.tersor --ratio 27 --data nets:batches \\
+      --pass 'prune(sparsity=0.6, criterion=obd, rounds=3, steps=200)' --pass 'tune(steps=600)'
 
 larger than memory: what is finished is kept in OUT.work until OUT is whole
   tersor compress shards/ model.tersor --ratio 16 --memory 2GB
@@ -60,6 +67,16 @@ def add_to(commands: Commands) -> None:
     target.add_argument("--size", help="bytes of the file: 300kB, 1.5MB, 2MiB")
     target.add_argument("--bpp", type=float, help="bits of the file per parameter")
     add_recipe_options(sub)
+    passes = sub.add_argument_group("passes (here or in the recipe; IN is then a function that returns the network)")
+    passes.add_argument(
+        "--pass",
+        action="append",
+        dest="passes",
+        metavar="STEP",
+        help="like 'prune(sparsity=0.8)'; may repeat, in order",
+    )
+    passes.add_argument("--data", metavar="FUNCTION", help="returns an iterable of batches, for passes that need data")
+    passes.add_argument("--labelled", action="store_true", help="batches end with labels")
     sub.add_argument("--dry-run", action="store_true", help="print the plan and the predicted size; write nothing")
     sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists, and what a broken run left")
     sub.add_argument("--memory", metavar="SIZE", help="what each process may take, like 2GB; unlimited by default")
@@ -68,20 +85,73 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from tersor.recipe import Recipe
+    from tersor.recipe import SIZED, Recipe
 
     fields = recipe_fields(options)
     target = {name: getattr(options, name) for name in TARGETS if getattr(options, name) is not None}
     if target:
         fields = {**{name: value for name, value in fields.items() if name not in TARGETS}, **target}
-    if not any(name in fields for name in TARGETS):
+    if options.passes:
+        fields["passes"] = options.passes
+    if not any(name in fields for name in TARGETS) and not re.fullmatch(SIZED, str(fields.get("scheme", ""))):
         raise usage_error("compress: give a target: --ratio 16, --size 1.5MB or --bpp 2")
     recipe = Recipe.from_dict(fields)
+    if recipe.passes:
+        _through_passes(options, recipe)
+        return
     if options.dry_run:
         _dry_run(options.source, recipe, options.json)
         return
     check_out(options.source, options.out, options.force)
     _compress(options, recipe)
+
+
+def _through_passes(options: argparse.Namespace, recipe: Recipe) -> None:
+    """Passes, coding, tuning of the user's network."""
+    from tersor.api import compress
+    from tersor.checkpoint import open_checkpoint
+    from tersor.passes.registry import steps_of
+    from tersor.passes.step import Stage
+    from tersor.user.loader import load_function
+
+    steps = steps_of(recipe)
+    chain = [*(str(step) for step in steps if step.stage < Stage.TUNE), f"code as {recipe.scheme}"]
+    chain += [str(step) for step in steps if step.stage is Stage.TUNE]
+    if options.dry_run:
+        print("\n".join([*chain, "nothing written"]))
+        return
+    check_out(None, options.out, options.force)
+    if ":" not in options.source:
+        raise TersorError(
+            f"{options.source} has tensors, and passes need the network: give module:function that returns it"
+        )
+    data = None if options.data is None else load_function(options.data)
+    model = model_of(options.source)
+    weights = None if options.importance is None else checkpoint_of(options.importance)
+    started, told = time.perf_counter(), []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if not options.json:
+            print(line, flush=True)
+
+    if not options.json:
+        note(" -> ".join(chain))
+    with progress() as show, faults_of(options.source if data is None else f"{options.source} on {options.data}"):
+        archive = compress(
+            model, recipe, importance=weights, progress=show, out=options.out, force=options.force,
+            device=options.device, data=data, labelled=options.labelled, tell=tell,
+        )  # fmt: skip
+    given = open_checkpoint(model)
+    if options.json:
+        made = _made(archive, given, options.out, archive.size, time.perf_counter() - started)
+        print_json({**made, "passes": chain, "told": told})
+        return
+    print(
+        f"{options.out}: {given.nbytes:,} B -> {archive.size:,} B, {given.nbytes / archive.size:.2f}x, "
+        f"{8 * archive.size / max(given.parameters, 1):.3f} bits per parameter of the original"
+    )
+    print(archive.coverage)
 
 
 def _dry_run(source: str, recipe: Recipe, as_json: bool) -> None:
@@ -185,7 +255,8 @@ def _made(archive: Archive, checkpoint: Checkpoint, out: str, size: int, seconds
         "seconds": round(seconds, 2),
         "coverage": archive.coverage,
         "groups": [
-            {"scheme": representation(r), "tensors": [names[i] for i in r.tensors]} for r in archive.index.groups
+            *({"scheme": representation(r), "tensors": [names[i] for i in r.tensors]} for r in archive.index.groups),
+            *({"scheme": r.text, "tensors": [names[i] for i in r.tensors]} for r in archive.index.scalars),
         ],
         "kept": [{"name": names[i], "reason": REASONS[reason]} for i, reason, _ in archive.index.kept],
         "tied": {names[i]: names[owner] for i, owner in archive.index.ties.items()},

@@ -40,6 +40,31 @@ def add_to(commands: Commands) -> None:
     sub = add_command(commands, "verify", _verify, text, _example("verify model.tersor"))
     sub.add_argument("file", metavar="FILE", help="an archive")
 
+    text = "list the passes that a recipe may have, or the settings of one"
+    sub = add_command(commands, "passes", _passes, text, _example("passes prune"))
+    sub.add_argument("name", nargs="?", metavar="PASS", help="one of them")
+
+
+def _passes(options: argparse.Namespace) -> None:
+    import inspect
+
+    from tersor.passes.registry import PASSES, kind_of
+
+    if options.name is not None:
+        kind = kind_of(options.name)
+        if options.json:
+            print_json({"pass": kind.name, "settings": list(kind.__struct_fields__), "about": kind.about})
+        else:
+            print(f"{kind.name}: {kind.about}\n\n{inspect.getdoc(kind)}\n\nsettings and defaults:")
+            for field, value in zip(kind.__struct_fields__, kind.__struct_defaults__, strict=True):
+                print(f"  {field} = {value!r}")
+        return
+    known = {name: kind_of(name).about for name in PASSES}
+    if options.json:
+        print_json({"passes": known})
+    else:
+        print("\n".join(f"{name:<10} {about}" for name, about in known.items()))
+
 
 def _example(line: str) -> str:
     return f"example:\n  tersor {line}\n"

@@ -16,7 +16,8 @@ def add_recipe_options(sub: argparse.ArgumentParser) -> None:
     how.add_argument("--effort", help="draft, default or best")
     how.add_argument(
         "--scheme",
-        help="auto, lattice, additive, 4x128d9 (4 codebooks of 128 codewords over 9 weights), 4x128d9+lattice",
+        help="auto, lattice, additive, 4x128d9 (4 codebooks of 128 codewords over 9 weights), 4x128d9+lattice; "
+        "without a target int8 (int2 to int8), int4/64, shared32, fp16, bf16",
     )
     how.add_argument("--keep", help="floats that are not coded: lossless, or rounded to bf16")
     how.add_argument("--exclude", action="append", metavar="PATTERN", help="keep tensors whose names match; may repeat")

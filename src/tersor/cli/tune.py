@@ -130,7 +130,7 @@ def _tune(options: argparse.Namespace, ranks: Ranks) -> None:
 def plan_lines(archive: Archive, net: Tunable, options: argparse.Namespace) -> list[str]:
     """What will be done, for a person."""
     index = archive.index
-    coded = sum(len(record.tensors) for record in index.groups)
+    coded = sum(map(len, index.coded))
     numbers = sum(p.numel() for p in net.parameters() if p.requires_grad)
     what = "codebooks, bases, scales and kept tensors" if options.fixed else "all weights, and their codes move"
     return [

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from tersor.errors import ArchiveError
 
-VERSION = 2
+VERSION = 3
 """The newest format version there is; files say the oldest that has all they need."""
 _MAX_HEADER = 4096
 

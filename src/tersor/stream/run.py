@@ -41,7 +41,12 @@ _PASSES = 6
 
 
 def is_large(checkpoint: Checkpoint, recipe: Recipe) -> bool:
-    """Whether there is more to code than is trained on: decided by names and shapes alone, as bytes depend on it."""
+    """Whether there is more to code than is trained on: decided by names and shapes alone, as bytes depend on it.
+
+    Schemes that search nothing are coded at once, whatever there is.
+    """
+    if recipe.sized:
+        return False
     names = set(coded_names(checkpoint, recipe))
     return sum(entry.numel for entry in checkpoint.entries if entry.name in names) > encode.TRAINED
 

@@ -61,7 +61,7 @@ class Steering:
             given = None if weights is None else [weights.get(name) for name in names]
             self.groups.append(MovingGroup(_spec(archive, g, recipe), _alive(archive, g, original), given))
         self._rounds = ROUNDS[recipe.effort]
-        sections = sum(archive.section_bytes(g) for g in range(len(index.groups)))
+        sections = sum(archive.sections.bytes_of(g) for g in range(len(index.groups)))
         self._rest = archive.size - sections
         kept = sum(archive.index.lengths) - sections
         self.budget -= min(_SLACK[0] + int(_SLACK[1] * kept), self.budget // 50)  # kept tensors are still to be tuned
@@ -137,7 +137,7 @@ class Steering:
             TersorError: a latent is NaN or infinite.
         """
         self._check()
-        rest, octaves, best = kept_sections(self.archive, kept), 0.0, b""
+        rest, octaves, best = kept_sections(self.archive.index, kept), 0.0, b""
         coarsest = max(self.step, _COARSE * self._peak())
         least: bytes | None = None
         low: float | None = None  # octaves that are too fine, and that fit

@@ -15,6 +15,7 @@ from tersor.errors import TersorError
 from tersor.index import DTYPES
 from tersor.tune import decode, rewrite
 from tersor.tune.coded import CodedGroup
+from tersor.tune.few import ScalarGroup
 from tersor.tune.moving import MovingGroup
 from tersor.tune.places import Place, check_ties, clear, parameter_at, places_of, put, take_out, tie_kept
 from tersor.tune.steering import Steering
@@ -63,7 +64,7 @@ class Tunable(nn.Module):
 
     Attributes:
         network: the user's network without its coded tensors.
-        groups: a `CodedGroup` or `MovingGroup` for each group of the archive.
+        groups: a `CodedGroup` or `MovingGroup` for each group of the archive, a `ScalarGroup` for each scalar group.
         archive: where codes and everything else that is not trained come from.
     """
 
@@ -73,10 +74,12 @@ class Tunable(nn.Module):
         self, model: nn.Module, archive: Archive, *, moving: bool, importance: Mapping[str, torch.Tensor] | None
     ) -> None:
         super().__init__()
-        original = {name: value.detach() for name, value in model.state_dict().items()}
         self.network = archive.apply_(copied(model))
         index = archive.index
-        if not index.groups:
+        if archive.recipe.passes and not _alike(model, self.network):
+            model = self.network  # of the original class: what passes made of it is in the archive alone
+        original = {name: value.detach() for name, value in model.state_dict().items()}
+        if not index.coded:
             raise TersorError(f"{archive.name} has no coded tensors, all are kept exactly; there is nothing to tune")
         if not any(p.requires_grad for p in model.parameters()):
             raise TersorError(
@@ -86,26 +89,35 @@ class Tunable(nn.Module):
         self.archive = Archive(archive.to_bytes())  # whatever becomes of the file
         check_ties(model, index, archive.name)
         tie_kept(self.network, index)
-        self._slots = [[places_of(self.network, index, i) for i in record.tensors] for record in index.groups]
+        if moving and index.scalars:
+            raise TersorError(
+                f"{archive.name} has integers or shared values, whose symbols do not move: tune it with moving=False "
+                "(--fixed on the command line)"
+            )
+        self._slots = [[places_of(self.network, index, i) for i in members] for members in index.coded]
         self._learns = [[_learns(places) for places in group] for group in self._slots]
         self._kinds = [
-            [(DTYPES[index.dtypes[i]], original[index.names[i]].dtype) for i in record.tensors]
-            for record in index.groups
+            [(DTYPES[index.dtypes[i]], original[index.names[i]].dtype) for i in members] for members in index.coded
         ]
         """The file's element type and the model's, of each coded tensor."""
         for places in itertools.chain(*self._slots):
             take_out(places)
+        for i, _ in index.made:
+            for place in places_of(self.network, index, i):
+                made = parameter_at(place)
+                if made is not None:
+                    made.requires_grad_(False)
         self._half = self._take_halves()
         self.masters = nn.ParameterList([nn.Parameter(v.float()) for _, _, v in self._half])
         self.steering: Steering | None = None
-        device = original[index.names[index.groups[0].tensors[0]]].device
+        device = original[index.names[index.coded[0][0]]].device
         if moving:
             self.steering = Steering(archive, original, importance)
             self.steering.begin()
             self.register_buffer("lattice_step", torch.tensor(self.steering.step, device=device))
             self._set_groups(self.steering.groups, device)
         else:
-            self._set_groups([CodedGroup(archive.group(g)) for g in range(len(index.groups))], device)
+            self._set_groups(_decoded(archive), device)
 
     def _set_groups(self, groups: Sequence[nn.Module], device: torch.device) -> None:
         """Take these groups, on the device; what the model's owner has frozen is not trained in them either."""
@@ -216,7 +228,7 @@ class Tunable(nn.Module):
         device = next(self.groups.parameters()).device
         self.archive, self.steering = archive, None
         self._buffers.pop("lattice_step", None)
-        self._set_groups([CodedGroup(archive.group(g)) for g in range(len(archive.index.groups))], device)
+        self._set_groups(_decoded(archive), device)
 
     def sound(self) -> bool:
         """Whether all parameters are finite, and codes can be chosen for latents: then `freeze` gives a file."""
@@ -249,6 +261,12 @@ class Tunable(nn.Module):
                     if latent.requires_grad:
                         rates.setdefault(2 * lr * step * min(unit, max(1.0, size / step)), []).append(latent)
                 out += [{"params": latents, "lr": rate} for rate, latents in rates.items()]
+                continue
+            if isinstance(group, ScalarGroup):
+                shared += _trained([group.logs])
+                if group.palette is not None and group.palette.requires_grad:
+                    size = group.palette.detach().square().mean().sqrt().item()
+                    out.append({"params": [group.palette], "lr": 5 * lr * size})
                 continue
             assert isinstance(group, CodedGroup)
             shared += _trained([group.basis, group.gain, group.scales])
@@ -287,7 +305,20 @@ class Tunable(nn.Module):
             self.settle()
         self.round_()
         stored = [group.stored() for group in self.groups if isinstance(group, CodedGroup)]
-        return rewrite.rewritten(self.archive, stored, self._kept())
+        scalars = [group.stored() for group in self.groups if isinstance(group, ScalarGroup)]
+        return rewrite.rewritten(self.archive, stored, self._kept(), scalars)
+
+
+def _decoded(archive: Archive) -> list[nn.Module]:
+    """Modules of all groups of an archive, whose codes stay."""
+    coded: list[nn.Module] = [CodedGroup(archive.group(g)) for g in range(len(archive.index.groups))]
+    return coded + [ScalarGroup(archive.scalar_group(g)) for g in range(len(archive.index.scalars))]
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have tensors of the same names and shapes."""
+    first, second = ({n: v.shape for n, v in net.state_dict().items()} for net in (one, other))
+    return first == second
 
 
 def unwrapped(net: nn.Module) -> nn.Module:

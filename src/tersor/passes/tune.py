@@ -1,0 +1,53 @@
+"""Tuning of what was coded: codebooks, palettes, scales, kept tensors, and codes where they may move. Comes last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tersor.passes.step import Stage, Trained
+from tersor.passes.work import Work
+from tersor.tune.distill import distill
+from tersor.tune.settings import Status
+from tersor.tune.tunable import tunable
+
+if TYPE_CHECKING:
+    from tersor.archive import Archive
+
+
+class Tune(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`tune(steps=600)`: the file is trained towards the original's answers, at the same size (`tersor tune`).
+
+    Args:
+        fixed: codes stay as they are; by default they move where they can.
+    """
+
+    name: ClassVar[str] = "tune"
+    stage: ClassVar[Stage] = Stage.TUNE
+    about: ClassVar[str] = "train what the file holds, towards the original's answers; comes last"
+
+    lr: float = 2e-3
+    fixed: bool = False
+
+    def check(self) -> None:
+        """One step at least."""
+        super().check()
+        self.need(self.steps >= 1, "steps is 1 or more")
+
+    def after(self, work: Work, archive: Archive) -> Archive:
+        """The archive, trained; `work.network` is what it holds."""
+        assert work.data is not None
+        moving = not self.fixed and bool(archive.index.groups) and not archive.index.scalars
+        net = tunable(work.network, archive, moving=moving)
+
+        def shown(status: Status) -> None:
+            if work.progress is not None:
+                work.progress("tuning", status.step, status.steps)
+
+        done = distill(
+            net, work.original, work.data, steps=self.steps, lr=self.lr, labelled=work.labelled,
+            label_weight=self.label_weight, loss=work.loss, precision=self.precision, progress=shown,
+        )  # fmt: skip
+        self.need(not done.failed, done.stopped or "training broke down")
+        made = net.freeze()
+        work.network = made.apply_(work.network)
+        return made
