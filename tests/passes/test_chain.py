@@ -66,6 +66,14 @@ def test_a_file_of_every_pass_loads_into_the_original_class(name: str, tmp_path:
     assert again.to_bytes() == archive.to_bytes()
 
 
+@pytest.mark.parametrize("name", ["merge", "ssl", "channels", "lowrank", "factorize learned", "chain"])
+def test_memory_format_does_not_matter(name: str) -> None:
+    recipe = tersor.Recipe(bpp=8, passes=CHAINS[name], effort="draft", min_size=64)
+    net = Net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    archive = tersor.compress(net, recipe, data=data())
+    assert bool(archive.apply_(Net())(data()[0]).isfinite().all())
+
+
 def test_what_is_loaded_is_what_was_coded() -> None:
     """At a size that loses next to nothing, the loaded network answers as the one that passes made."""
     recipe = tersor.Recipe(

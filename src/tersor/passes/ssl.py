@@ -131,7 +131,8 @@ class GroupLasso(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 def _zero(work: Work, target: Target, which: torch.Tensor) -> None:
     """Hold some groups of a target at zero."""
-    zeros = torch.zeros_like(target.site.weight, dtype=torch.bool)
+    weight = target.site.weight
+    zeros = torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)  # in storage order, whatever the weight's
     zeros.view(-1)[target.groups[which].reshape(-1)] = True
     hold_zero(work, target.site.name, zeros)
 
