@@ -86,6 +86,9 @@ def network(name: str, entry: Results) -> str:
     return table(f"{command('classic')} --checkpoints {name}", head, rows)
 
 
+CHARTS = {"obd": ["![Rise of the error by the share of weights deleted](obd.svg)"]}
+
+
 def papers(results: Results) -> list[str]:
     """Headings and tables of the papers' figures."""
     out = []
@@ -98,7 +101,7 @@ def papers(results: Results) -> list[str]:
         ("speed", "Half of the filters: time on one thread"),
     ):
         if case in results:
-            out += [f"### {title}", _PAPERS[case](results[case]["rows"])]
+            out += [f"### {title}", *CHARTS.get(case, ()), _PAPERS[case](results[case]["rows"])]
     return out
 
 

@@ -48,6 +48,10 @@ def run(options: Options) -> None:
         results = store.read(NAME)
         results[case] = {"environment": environment(), "quick": options.quick, "rows": rows}
         store.write(NAME, results)
+        if case == "obd":
+            from benchmarks import obd_chart
+
+            obd_chart.draw(rows)
 
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

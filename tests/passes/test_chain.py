@@ -40,6 +40,7 @@ CHAINS = {
     "lowrank": ("lowrank(share=0.5)",),
     "factorize gaussian": ("factorize(dictionary=gaussian, share=0.5)",),
     "factorize learned": ("factorize(dictionary=learned, share=0.05)",),
+    "factorize, prune": ("factorize(dictionary=gaussian, share=0.5)", "prune(sparsity=0.5)"),
     "prune": ("prune(sparsity=0.7)",),
     "pattern": ("prune(pattern='2:4')",),
     "chain": ("channels(share=0.25)", "train(steps=2)", "lowrank(share=0.7)", "prune(sparsity=0.5, steps=2)"),

@@ -128,6 +128,13 @@ def test_excluded_tensors_are_not_touched() -> None:
     assert bool((work.network.get_submodule("0").weight != 0).all())  # type: ignore[operator,union-attr]
 
 
+def test_fixed_factors_are_not_touched() -> None:
+    network = net()
+    work = Work(network, net(), fixed={"0.weight"})
+    Prune(sparsity=0.5, scope="layer").run(work)
+    assert list(work.masks) == ["4.weight"]
+
+
 def test_the_same_seed_prunes_the_same_at_random() -> None:
     one, two = worked(Prune(sparsity=0.5, criterion="random")), worked(Prune(sparsity=0.5, criterion="random"))
     assert all(torch.equal(one.masks[n], two.masks[n]) for n in one.masks)

@@ -70,7 +70,7 @@ class Prune(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
     def run(self, work: Work) -> None:
         """Delete, freeze, retrain, in rounds."""
-        found = list(sites(work.network, work.exclude))
+        found = [site for site in sites(work.network, work.exclude) if site.name not in work.fixed]
         self.need(bool(found), "the network has no linear, convolution or embedding layer to prune")
         if self.pattern is not None:
             found = _divisible(found, *self._pattern(), work)
