@@ -1,4 +1,4 @@
-"""Optimal Brain Damage's figure 1 on digits, in small: ../shared/research/methods.md, W1, what it calls safe to assert."""
+"""Optimal Brain Damage on digits, in small: what ../shared/research/methods.md (W1) calls safe to assert."""
 
 from __future__ import annotations
 
