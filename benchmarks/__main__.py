@@ -27,7 +27,9 @@ BENCHMARKS = {
     "results": "only write docs/results.md from the stored JSON files",
 }
 
-WITHOUT_DATA = {"kernels", "memory", "scale", "results"}
+WITHOUT_DATA = {"kernels", "memory", "scale", "recipes", "results"}
+DIGITS = ("digits-mlp", "digits-cnn")
+"""Networks of `classic` that are trained when they are asked for."""
 
 
 def parse(arguments: list[str]) -> tuple[list[str], Options]:
@@ -54,8 +56,12 @@ def parse(arguments: list[str]) -> tuple[list[str], Options]:
             parser.error(f"no benchmark called {name!r}; there are: {', '.join(BENCHMARKS)}")
     coders = tuple(given.coders or CODERS)
     names = [name for name in BENCHMARKS if name in (given.names or BENCHMARKS)]
-    checkpoints = () if set(names) <= WITHOUT_DATA else weights.select(given.checkpoints)
-    return names, Options(checkpoints, coders, given.quick, tuple(given.cases or ()))
+    trained = tuple(name for name in DIGITS if not given.checkpoints or name in given.checkpoints)
+    stored = [name for name in given.checkpoints or () if name not in DIGITS]
+    checkpoints: tuple[str, ...] = ()
+    if not set(names) <= WITHOUT_DATA and (stored or not given.checkpoints):
+        checkpoints = weights.select(stored or None)
+    return names, Options(checkpoints, coders, given.quick, tuple(given.cases or ()), trained)
 
 
 def main() -> None:

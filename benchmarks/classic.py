@@ -124,9 +124,7 @@ def recipe_of(task: Task, case: str, quick: bool = False) -> tersor.Recipe:
 def run(options: Options) -> None:
     """The cases of every network named; a case measured again replaces its result, all others stay."""
     for name, task in EVERY.items():
-        if name not in options.checkpoints and name not in digits.TASKS:
-            continue
-        if name in digits.TASKS and options.cases and not set(options.cases) & set(PLAN[name]):
+        if name not in (*options.trained, *options.checkpoints):
             continue
         before = task.items(task.load())
         prepared: dict[tuple[str, ...], Prepared] = {}
