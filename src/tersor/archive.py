@@ -226,7 +226,7 @@ class Archive:
         from tersor.structure.fit import fit_
 
         theirs = dict(zip(self.index.names, self.index.shapes, strict=True))
-        if self.recipe.passes:
+        if self.passes:
             fit_(model, theirs)
         own = model.state_dict()
         problems = [
@@ -245,6 +245,12 @@ class Archive:
     def recipe(self) -> Recipe:
         """The recipe it was made with."""
         return Recipe.from_dict(self.index.recipe, self.name)
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """What was done to the network before it was coded, and after, as its recipe tells."""
+        told = self.index.recipe.get("passes")
+        return tuple(map(str, told)) if isinstance(told, list) else ()
 
     @property
     def given(self) -> tuple[int, int]:

@@ -84,6 +84,7 @@ def test_a_recipe_of_passes_from_a_file(capsys: pytest.CaptureFixture[str], here
         (("--pass", "prune(sparsity=0.5)", "--pass", "merge(share=0.2)"), "cannot come after"),
         (("--pass", "prune(sparsity=0.5, steps=3)"), "needs data"),
         (("--pass", "prune(sparsity=1.5)"), "below 1"),
+        (("--pass", "prune(sparsity=0.5)", "--memory", "1GB"), "leave memory, resume and distributed out"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_leaves_nothing(

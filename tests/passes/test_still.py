@@ -64,6 +64,12 @@ def test_nothing_trains_after_it() -> None:
     assert len(steps_of(tersor.Recipe(ratio=4, passes=("tune(steps=3)", "still(bits=8)")))) == 2
 
 
+def test_such_a_file_is_not_tuned_further() -> None:
+    archive = tersor.compress(net(), tersor.Recipe(bpp=12, passes=("still()",)))
+    with pytest.raises(TersorError, match="stand still"):
+        tersor.tunable(net(), archive)
+
+
 def test_the_network_is_what_the_file_holds() -> None:
     archive = tersor.compress(net(), tersor.Recipe(bpp=12))
     work = Work(net(), net())

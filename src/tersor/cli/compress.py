@@ -140,7 +140,8 @@ def _through_passes(options: argparse.Namespace, recipe: Recipe) -> None:
     with progress() as show, faults_of(options.source if data is None else f"{options.source} on {options.data}"):
         archive = compress(
             model, recipe, importance=weights, progress=show, out=options.out, force=options.force,
-            device=options.device, data=data, labelled=options.labelled, tell=tell,
+            device=options.device, data=data, labelled=options.labelled, tell=tell, memory=options.memory,
+            resume=options.resume, distributed=_place()[1] > 1,
         )  # fmt: skip
     given = open_checkpoint(model)
     if options.json:

@@ -76,7 +76,11 @@ class Tunable(nn.Module):
         super().__init__()
         self.network = archive.apply_(copied(model))
         index = archive.index
-        if archive.recipe.passes and not _alike(model, self.network):
+        if any(text.startswith("still") for text in archive.passes):
+            raise TersorError(
+                f"{archive.name} has batch norms that stand still, for inference only: tune the file before `still`"
+            )
+        if archive.passes and not _alike(model, self.network):
             model = self.network  # of the original class: what passes made of it is in the archive alone
         original = {name: value.detach() for name, value in model.state_dict().items()}
         if not index.coded:
