@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,7 @@ def compress(
     """
     from tersor.encode import check_device
 
+    check_device(device, recipe)
     if recipe.passes:
         if memory is not None or resume or distributed:
             raise TersorError("passes hold the whole network: leave memory, resume and distributed out")
@@ -105,7 +107,6 @@ def compress(
         unknown = sorted({e.name for e in weights.entries} - {e.name for e in checkpoint.entries})
         if unknown:
             raise TersorError(f"importance names tensors that {checkpoint.source} lacks: {', '.join(unknown[:10])}")
-    check_device(device, recipe)
     if (resume or distributed) and out is None:
         raise TersorError("resume and distributed need a file to write: give out")
     from tersor.stream.run import is_large
@@ -156,9 +157,12 @@ def _through_passes(
     if out is not None and os.path.lexists(out) and not force:
         raise TersorError(f"{os.fspath(out)} exists; pass force=True to overwrite it")
     given = open_checkpoint(source)
+    make_plan(given, recipe)  # patterns that match nothing are told before any work
     chain = Chain(source, recipe, progress=progress, **keywords)
     checkpoint = chain.prepare()
-    recipe = replace(recipe, given_bytes=given.nbytes, given_parameters=given.parameters)
+    names = [entry.name for entry in checkpoint.entries]
+    exclude = tuple(p for p in recipe.exclude if fnmatch.filter(names, p))  # factors have other names
+    recipe = replace(recipe, given_bytes=given.nbytes, given_parameters=given.parameters, exclude=exclude)
     weights = None if importance is None else open_checkpoint(importance)
     archive = chain.finish(Archive(chain.code(checkpoint, recipe, weights, progress, device)))
     if out is None:

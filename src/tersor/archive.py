@@ -221,13 +221,12 @@ class Archive:
         likewise (`tersor.structure`).
 
         Raises:
-            TersorError: names or shapes differ; lists at most ten of each kind, and no tensor is changed.
+            TersorError: names or shapes differ; lists at most ten of each kind, and nothing is changed.
         """
         from tersor.structure.fit import fit_
 
         theirs = dict(zip(self.index.names, self.index.shapes, strict=True))
-        if self.passes:
-            fit_(model, theirs)
+        fit_(model, theirs, {text.partition("(")[0] for text in self.passes})
         own = model.state_dict()
         problems = [
             ("missing in the archive", sorted(own.keys() - theirs.keys())),

@@ -110,6 +110,9 @@ class Plan:
     @property
     def predicted(self) -> int:
         """Predicted bytes of the file: the budget, or everything exact if that is less."""
+        half = sum(self.entries[i].numel * 2 for i, reason in self.kept if reason == "precision")
+        if half:
+            return half + sum(self.entries[i].nbytes for i, reason in self.kept if reason != "precision")
         if not self.scalars:
             return min(self.budget, self.nbytes)
         bits = [(g, g.bits or math.log2(max(g.size, 2))) for g in self.scalars]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from tersor.archive import restore
 from tersor.checkpoint import Checkpoint
 from tersor.errors import TersorError
 from tersor.plan import Plan, ScalarPlan
@@ -66,9 +67,12 @@ def check_made(checkpoint: Checkpoint, plan: Plan) -> None:
     Raises:
         TersorError: one does not; names the tensor.
     """
+    import torch
+
     for i, made in plan.made:
         entry = checkpoint.entries[i]
-        if not np.array_equal(checkpoint.read(entry.name).float().numpy(), make(made, entry.shape)):
+        found = restore(torch.from_numpy(make(made, entry.shape)), entry.dtype)
+        if not torch.equal(checkpoint.read(entry.name), found):
             raise TersorError(
                 f"{checkpoint.source}: {entry.name} is not what its rule gives; leave the tensor as it is"
             )

@@ -83,6 +83,10 @@ def describe(archive: Archive) -> dict[str, Any]:
     for i, owner in index.ties.items():
         tensors[i] = {"representation": f"tied to {index.names[owner]}", "error_db": None}
     given, parameters = archive.given
+    before = index.recipe.get("given_bytes")  # of the network that passes made smaller
+    given = before if isinstance(before, int) else given
+    before = index.recipe.get("given_parameters")
+    parameters = before if isinstance(before, int) else parameters
     coded = sum(math.prod(index.shapes[i]) * ITEM_BYTES[DTYPES[index.dtypes[i]]] for t in index.coded for i in t)
     return {
         "file": archive.name,

@@ -109,6 +109,37 @@ def test_tuning_starts_from_the_file_where_the_original_has_another_shape(tmp_pa
         assert frozen.apply_(Net())(data()[0]).shape == (16, 10)
 
 
+def test_a_file_does_not_load_into_another_class() -> None:
+    recipe = tersor.Recipe(scheme="int8", passes=("prune(sparsity=0.5)",))
+    archive = tersor.compress(nn.Sequential(nn.Linear(32, 32)), recipe)
+    other = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32))
+    with pytest.raises(TersorError, match=r"does not fit.*missing in the archive: 1\.bias, 1\.weight"):
+        archive.apply_(other)
+
+
+def test_zeros_of_kept_tensors_stay_in_tuning() -> None:
+    net = nn.Sequential(nn.Linear(32, 40), nn.ReLU(), nn.Linear(40, 4))
+    recipe = tersor.Recipe(ratio=3, passes=("prune(sparsity=0.6, scope=layer)", "tune(steps=4)"))
+    archive = tersor.compress(net, recipe, data=[torch.randn(16, 32)])
+    assert int((archive["2.weight"] == 0).sum()) >= 96 and archive.index.kept  # 160 weights are too few to be coded
+
+
+def test_rules_hold_in_half_precision() -> None:
+    net = Net().to(torch.bfloat16)
+    recipe = tersor.Recipe(bpp=6, passes=("factorize(dictionary=gaussian, share=0.5)",), min_size=64)
+    batches = [batch.to(torch.bfloat16) for batch in data()]
+    archive = tersor.compress(net, recipe, data=batches)
+    assert archive.index.made and bool(archive.apply_(Net().to(torch.bfloat16))(batches[0]).isfinite().all())
+
+
+def test_nothing_to_tune_is_told_before_any_work() -> None:
+    recipe = tersor.Recipe(scheme="bf16", passes=("prune(sparsity=0.5)", "tune(steps=3)"))
+    with pytest.raises(TersorError, match="leaves nothing to tune"):
+        tersor.compress(Net(), recipe, data=data())
+    with pytest.raises(TersorError, match="matches no tensor"):
+        tersor.compress(Net(), tersor.Recipe(ratio=4, passes=("prune(sparsity=0.5)",), exclude=("nothing.*",)))
+
+
 def test_random_state_is_left_alone() -> None:
     chain = Chain(Net(), tersor.Recipe(ratio=2, passes=("prune(sparsity=0.5, steps=2)",)), data=data())
     before = torch.random.get_rng_state()

@@ -34,7 +34,7 @@ def worked(step: Prune, told: list[str] | None = None, **fields: object) -> Work
 def test_the_lowest_scores_go(count: int, sparsity: float, seed: int) -> None:
     scores = torch.randn(count, generator=torch.Generator().manual_seed(seed))
     keep = keep_best({"a": scores}, sparsity, "layer")["a"]
-    assert int((~keep).sum()) == round(sparsity * count)
+    assert int((~keep).sum()) == min(round(sparsity * count), count - 1)  # never all
     if keep.any() and not keep.all():
         assert scores[keep].min() >= scores[~keep].max()
 

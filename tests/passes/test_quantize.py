@@ -72,11 +72,12 @@ def test_calibration_takes_all_but_the_tails() -> None:
     assert done.loss_of() < 0.01
 
 
-def test_rows_without_such_runs_are_left_and_told() -> None:
+def test_rows_without_such_runs_have_a_scale_each_which_is_told() -> None:
     told: list[str] = []
     done = work(told)
     Quantize(bits=4, block=32).run(done)
-    assert list(done.grids) == ["0.weight"] and "no runs of 32" in told[0]
+    assert len(done.grids["0.weight"].scales) == 48 and len(done.grids["2.weight"].scales) == 24
+    assert "2.weight" in told[0] and "no runs of 32" in told[0]
 
 
 @pytest.mark.parametrize("fields", [{"bits": 1}, {"bits": 9}, {"activations": 1}, {"block": -2}, {"batches": 0}])

@@ -22,6 +22,8 @@ def test_texts_become_settings_and_texts_again() -> None:
     assert parse(str(step)) == step
     assert parse("prune(pattern='2:4')") == Prune(pattern="2:4")
     assert parse("prune(sparsity=0.5, scope=global, rounds=2)") == Prune(sparsity=0.5, rounds=2)
+    assert parse("prune(sparsity=0.5, curvature=gauss-newton)") == Prune(sparsity=0.5, curvature="gauss-newton")
+    assert parse("merge(plot='a=is.svg')").plot == "a=is.svg"  # type: ignore[attr-defined]
     assert parse(" fold ").name == parse("fold()").name == "fold"
 
 

@@ -49,6 +49,25 @@ def test_files_are_smaller_and_answer_the_same() -> None:
     torch.testing.assert_close(few.apply_(net(1))(x), answer, rtol=0.05, atol=0.05)
 
 
+def test_what_the_recipe_excludes_or_keeps_whole_stays() -> None:
+    model = net()
+    with torch.no_grad():
+        model[4].bias[3] = -torch.inf  # type: ignore[index,union-attr]
+    plain = tersor.compress(model, tersor.Recipe(scheme="bf16", exclude=("4.bias",)))
+    made = Still(bits=8).after(Work(net(), net()), plain)
+    assert torch.equal(made["4.bias"], model[4].bias)  # type: ignore[index,union-attr]
+    assert torch.equal(made["4.weight"], plain["4.weight"]) and torch.equal(made["0.weight"], plain["0.weight"])
+
+
+def test_a_file_that_would_grow_is_left() -> None:
+    fresh = nn.Sequential(nn.Linear(40, 40), nn.BatchNorm1d(40)).eval()
+    with torch.no_grad():
+        fresh[1].running_mean.copy_(torch.randn(40))  # type: ignore[union-attr,operator]
+    plain, told = tersor.compress(fresh, tersor.Recipe(bpp=6)), []
+    made = Still().after(Work(fresh, fresh, tell=told.append), plain)
+    assert made.size <= plain.size
+
+
 def test_norms_that_share_their_tensors_are_left() -> None:
     model = nn.Sequential(nn.Linear(20, 20), nn.BatchNorm1d(20), nn.Linear(20, 20), nn.BatchNorm1d(20)).eval()
     model[3].weight, model[3].bias = model[1].weight, model[1].bias  # type: ignore[union-attr]

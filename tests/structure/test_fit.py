@@ -48,6 +48,19 @@ def test_a_network_that_fits_is_left() -> None:
     assert all(before[name] is module for name, module in net.named_modules())
 
 
+def test_nothing_is_changed_that_no_pass_did() -> None:
+    net = Net()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    fewer = {name: shape for name, shape in shapes.items() if not name.startswith("head")}
+    smaller = {**shapes, "head.weight": (4, 8), "head.bias": (4,)}
+    for wanted, passes in ((fewer, {"prune", "tune"}), (smaller, {"lowrank"}), (fewer, {"lowrank", "merge"})):
+        assert not fit_(net, wanted, passes)
+    half = {**smaller, "stem.weight": (8, 3, 5, 5)}  # the head could be made to fit, the stem not
+    assert not fit_(net, half, {"merge"})
+    assert net.head.out_features == 5 and all(torch.equal(before[n], v) for n, v in net.state_dict().items())
+
+
 def test_fewer_channels_inside_a_block() -> None:
     net = fitted(
         {"block.conv1.weight": (5, 8, 3, 3), "block.conv2.weight": (8, 5, 3, 3),

@@ -117,8 +117,11 @@ def _through_passes(options: argparse.Namespace, recipe: Recipe) -> None:
     steps = steps_of(recipe)
     chain = [*(str(step) for step in steps if step.stage < Stage.TUNE), f"code as {recipe.scheme}"]
     chain += [str(step) for step in steps if step.stage is Stage.TUNE]
+    if options.dry_run and options.json:
+        print_json({"passes": chain})
+        return
     if options.dry_run:
-        print("\n".join([*chain, "nothing written"]))
+        print("\n".join([*chain, "nothing written; sizes follow from the passes' work"]))
         return
     check_out(None, options.out, options.force)
     if ":" not in options.source:
@@ -197,7 +200,7 @@ def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
     bpp = 8 * size / max(plan.parameters, 1)
     print(f"{out}: {plan.nbytes:,} B -> {size:,} B, {plan.nbytes / size:.2f}x, {bpp:.3f} bits per parameter")
     print(archive.coverage)
-    if size < 0.98 * plan.budget:
+    if recipe.target and size < 0.98 * plan.budget:
         spent = "everything is exact" if not archive.index.groups else "this scheme has nothing to spend more on"
         print(f"smaller than the {plan.budget:,} B asked for: {spent}")
     if checkpoint.skipped:

@@ -14,7 +14,7 @@ from tersor.errors import TersorError
 from tersor.passes.registry import steps_of
 from tersor.passes.step import Stage, Step
 from tersor.passes.work import Work
-from tersor.plan import countable, make_plan
+from tersor.plan import SPARSE, countable, make_plan
 from tersor.recipe import Recipe
 from tersor.representations.control import Progress
 from tersor.tune.batches import Batch, Data
@@ -84,7 +84,18 @@ class Chain:
             self.work.network.eval()
             before, size = size, self.file_size()
             self.work.tell(f"{step}: {before:,} B -> {size:,} B, as files of equal error")
+        self._tell_zeros()
         return open_checkpoint(self.work.network)
+
+    def _tell_zeros(self) -> None:
+        """Say where zeros are too few to be kept as zeros."""
+        masks = self.work.masks.values()
+        share = sum(int((~m).sum()) for m in masks) / max(sum(m.numel() for m in masks), 1)
+        if 0 < share < SPARSE and self.recipe.sparsity == "auto" and not self.recipe.sized:
+            self.work.tell(
+                f"{share:.0%} zeros are less than half, and coded as numbers like others, which is smaller: "
+                "they come back nearly zero; sparsity='keep' keeps them"
+            )
 
     def file_size(self) -> int:
         """Bytes of the network in a file at a step that is the same for the whole chain."""
@@ -115,6 +126,9 @@ class Chain:
                 with _alone(self.recipe.seed), _named(step):
                     before, archive = archive.size, step.after(self.work, archive)
                 self.work.tell(f"{step}: {before:,} B -> {archive.size:,} B")
+        over = archive.size - archive.recipe.budget(*archive.given)
+        if over > 0:
+            self.work.tell(f"{over:,} B over the target: kept tensors hold more than before tuning; ask for less")
         return archive
 
 

@@ -52,7 +52,7 @@ def second_derivatives(
     Raises:
         TersorError: there are no batches, or the outputs have no logits.
     """
-    every = dict(network.named_parameters())
+    every = dict(network.named_parameters(remove_duplicate=False))
     parameters = {name: every[name] for name in names}
     device = next(iter(every.values())).device
     generator = torch.Generator(device)

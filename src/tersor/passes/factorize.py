@@ -141,8 +141,11 @@ class Factorize(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             yield from ((site, None) for site in found)
             return
         batches = list(work.batches(self.batches))
+        measured = set()
         for site, inputs in inputs_of(work.network, found, batches, seed=work.seed, sample=self.dictionary == "kmeans"):
+            measured.add(site.path)
             yield site, inputs if inputs.count else None
+        yield from ((site, None) for site in found if site.path not in measured)
 
     def _hold(self, work: Work, site: Site, wanted: Wanted) -> None:
         """U is not trained, unless it is learned; where it has a rule, the file holds that."""

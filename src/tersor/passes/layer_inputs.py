@@ -79,6 +79,8 @@ def _parts(sites: Sequence[Site]) -> Iterator[list[Site]]:
     """Layers whose moments fit in memory together."""
     part: list[Site] = []
     for site in sites:
+        if site.weight[0].numel() ** 2 > _MOMENTS:
+            continue  # the weights' own factors will do: moments alone would take gigabytes
         if part and sum(s.weight[0].numel() ** 2 for s in [*part, site]) > _MOMENTS:
             yield part
             part = []

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 
 from tersor.passes.curvature import second_derivatives
-from tersor.passes.sites import CONVOLUTIONS, Site, sites
+from tersor.passes.sites import CONVOLUTIONS, Site, sites, tell_others
 from tersor.passes.step import Stage, Trained
 from tersor.passes.work import Work
 
@@ -72,8 +72,10 @@ class Prune(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         """Delete, freeze, retrain, in rounds."""
         found = [site for site in sites(work.network, work.exclude) if site.name not in work.fixed]
         self.need(bool(found), "the network has no linear, convolution or embedding layer to prune")
+        tell_others(work, found, "not pruned")
         if self.pattern is not None:
             found = _divisible(found, *self._pattern(), work)
+            self.need(bool(found), "no layer has inputs in such runs; use sparsity")
         for done in range(1, self.rounds + 1):
             scores = self._scores(work, found, done)
             if self.pattern is not None:
@@ -82,8 +84,9 @@ class Prune(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
                 assert self.sparsity is not None
                 share = self.sparsity * (1 - (1 - done / self.rounds) ** 3)
                 chosen = keep_best(scores, share, self.scope)
-                _tell_spared(work, scores, chosen, share, self.scope)
-            predicted = sum(float(scores[n][~keep].sum()) for n, keep in chosen.items())
+                _tell_spared(work, scores, chosen, share)
+            gone = torch.cat([scores[n][~keep] for n, keep in chosen.items()])
+            predicted = float(gone[gone.isfinite()].sum())  # what is zero already costs nothing more
             before = self._loss(work)
             for name, keep in chosen.items():
                 work.masks[name] = keep & work.masks[name] if name in work.masks else keep
@@ -134,19 +137,23 @@ def saliency(u: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
 def keep_best(scores: dict[str, torch.Tensor], sparsity: float, scope: str) -> dict[str, torch.Tensor]:
     """Masks of what stays: all but the lowest scores, among all tensors together or in each; ties by position.
 
-    With scope global, each tensor keeps its best `LEFT` at least.
+    Each tensor keeps its best `LEFT` at least.
     """
     if scope == "layer":
-        return {name: _all_but(score, round(sparsity * score.numel())) for name, score in scores.items()}
+        return {n: _all_but(s, min(round(sparsity * s.numel()), s.numel() - _least(s))) for n, s in scores.items()}
     flat = torch.cat([score.reshape(-1) for score in scores.values()])
     kept = _all_but(flat, round(sparsity * flat.numel()))
     out, at = {}, 0
     for name, score in scores.items():
         mask = kept[at : at + score.numel()].view(score.shape)
         at += score.numel()
-        least = max(1, ceil(LEFT * score.numel()))
-        out[name] = mask if int(mask.sum()) >= least else _all_but(score, score.numel() - least)
+        out[name] = mask if int(mask.sum()) >= _least(score) else _all_but(score, score.numel() - _least(score))
     return out
+
+
+def _least(score: torch.Tensor) -> int:
+    """How many weights a layer keeps whatever they are."""
+    return max(1, ceil(LEFT * score.numel()))
 
 
 def _all_but(scores: torch.Tensor, count: int) -> torch.Tensor:
@@ -178,13 +185,9 @@ def _density(work: Work, found: list[Site]) -> float:
     return sum(int(work.masks[s.name].sum()) for s in found) / sum(s.weight.numel() for s in found)
 
 
-def _tell_spared(
-    work: Work, scores: dict[str, torch.Tensor], chosen: dict[str, torch.Tensor], share: float, scope: str
-) -> None:
+def _tell_spared(work: Work, scores: dict[str, torch.Tensor], chosen: dict[str, torch.Tensor], share: float) -> None:
     """Say which layers would have lost nearly all of their weights."""
-    if scope == "layer":
-        return
     for name, keep in chosen.items():
-        count, least = scores[name].numel(), max(1, ceil(LEFT * scores[name].numel()))
+        count, least = scores[name].numel(), _least(scores[name])
         if int(keep.sum()) == least and least < (1 - share) * count:
             work.tell(f"{name}: would have lost nearly all of its weights; its best {least} of {count} stay")

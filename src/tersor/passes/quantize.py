@@ -74,10 +74,11 @@ class Quantize(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, o
         for site in sites(work.network, work.exclude):
             if site.name in work.made:
                 continue
-            if affine.fits(tuple(site.weight.shape), self.block):
-                found.append(site)
-            else:
-                work.tell(f"{site.name}: left, rows of {site.weight[0].numel()} have no runs of {self.block}")
+            found.append(site)
+            if self.block_of(site) != self.block:
+                work.tell(
+                    f"{site.name}: a scale for each row; rows of {site.weight[0].numel()} have no runs of {self.block}"
+                )
         self.need(bool(found), "the network has no linear, convolution or embedding layer to quantize")
         if self.activations is not None:
             for site, (low, high) in calibrated(work, found, self.batches).items():
@@ -88,24 +89,29 @@ class Quantize(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, o
         with torch.no_grad():
             for site in found:
                 values = site.weight.detach().float().cpu().numpy()
-                grid = affine.fit(values, self.bits, self.block, self.zero)
-                q = affine.quantize(values, grid, self.bits, self.block, self.zero)
-                site.weight.copy_(torch.from_numpy(affine.dequantize(q, grid, self.block)))
+                block = self.block_of(site)
+                grid = affine.fit(values, self.bits, block, self.zero)
+                q = affine.quantize(values, grid, self.bits, block, self.zero)
+                site.weight.copy_(torch.from_numpy(affine.dequantize(q, grid, block)))
                 work.grids[site.name] = grid
+
+    def block_of(self, site: Site) -> int:
+        """What shares a scale in a layer: runs of the length asked for, or rows where there are no such runs."""
+        return self.block if affine.fits(tuple(site.weight.shape), self.block) else affine.PER_ROW
 
 
 class _Round(nn.Module):
     """A weight on the grid that fits it now."""
 
-    def __init__(self, settings: Quantize) -> None:
+    def __init__(self, settings: Quantize, block: int) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.block = settings, block
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight rounded, gradient straight through within the grid's range."""
         s = self.settings
-        grid = affine.fit(weight.detach().float().cpu().numpy(), s.bits, s.block, s.zero)
-        return rounded(weight, grid, s.bits, s.block, s.zero)
+        grid = affine.fit(weight.detach().float().cpu().numpy(), s.bits, self.block, s.zero)
+        return rounded(weight, grid, s.bits, self.block, s.zero)
 
 
 def rounded(weight: torch.Tensor, grid: Grid, bits: int, block: int, zero: bool) -> torch.Tensor:
@@ -122,7 +128,9 @@ def rounded(weight: torch.Tensor, grid: Grid, bits: int, block: int, zero: bool)
 def _rounded(found: list[Site], settings: Quantize) -> Iterator[None]:
     """Weights rounded in forward."""
     for site in found:
-        parametrize.register_parametrization(site.module, "weight", _Round(settings), unsafe=True)
+        parametrize.register_parametrization(
+            site.module, "weight", _Round(settings, settings.block_of(site)), unsafe=True
+        )
     try:
         yield
     finally:

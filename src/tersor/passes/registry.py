@@ -31,7 +31,7 @@ PASSES = {
 }
 """Where each pass is: file and class in `tersor.passes`."""
 
-_KEYWORDS = re.compile(rf"(=\s*)({'|'.join(w for w in keyword.kwlist if w.islower())})\b")
+_KEYWORDS = re.compile(rf"'[^']*'|\"[^\"]*\"|(=\s*)({'|'.join(w for w in keyword.kwlist if w.islower())})\b")
 """Words that Python's grammar keeps for itself, where a value stands: scope=global."""
 
 _WHY = {
@@ -65,7 +65,7 @@ def parse(text: str) -> Step:
         TersorError: it is no such text, or names a pass or a setting that there is not, or a value that does not fit.
     """
     try:
-        call = ast.parse(_KEYWORDS.sub(r"\1'\2'", text.strip()), mode="eval").body
+        call = ast.parse(_KEYWORDS.sub(_quoted, text.strip()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError) as error:
         raise TersorError(f"recipe: {text!r} is no pass; write it like prune(sparsity=0.8)") from error
     if isinstance(call, ast.Name):
@@ -91,11 +91,18 @@ def parse(text: str) -> Step:
     return step
 
 
+def _quoted(found: re.Match[str]) -> str:
+    """A keyword in quotes; what is in quotes already as it is."""
+    return f"{found[1]}'{found[2]}'" if found[2] else found[0]
+
+
 def _value(node: ast.expr, text: str) -> Any:
     if isinstance(node, ast.Name):
         return {"true": True, "false": False, "none": None}.get(node.id.lower(), node.id)
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item, text) for item in node.elts]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Name):
+        return f"{node.left.id}-{_value(node.right, text)}"
     if isinstance(node, ast.Attribute):
         return f"{_value(node.value, text)}.{node.attr}"
     try:
@@ -118,6 +125,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
         raise TersorError(
             f"recipe: {after} cannot come after still: statistics that training needs are gone; swap them"
         )
+    if "tune" in names and recipe.scheme in ("fp16", "bf16"):
+        raise TersorError(f"recipe: {recipe.scheme} leaves nothing to tune; train before coding: train(steps=...)")
     for step in steps:
         scheme = getattr(step, "scheme", recipe.scheme)
         if scheme != recipe.scheme:

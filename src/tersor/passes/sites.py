@@ -6,8 +6,14 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 from torch import nn
+
+from tersor.structure.factored import Columns
+
+if TYPE_CHECKING:
+    from tersor.passes.work import Work
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -46,7 +52,7 @@ def sites(network: nn.Module, exclude: Sequence[str] = (), least: int = LEAST) -
     """
     seen = set()
     for path, module in network.named_modules():
-        if not isinstance(module, (nn.Linear, nn.Embedding, *CONVOLUTIONS, *TRANSPOSED)):
+        if not isinstance(module, (nn.Linear, nn.Embedding, Columns, *CONVOLUTIONS, *TRANSPOSED)):
             continue
         weight, name = module.weight, f"{path}.weight" if path else "weight"
         if not isinstance(weight, nn.Parameter) or id(weight) in seen or not weight.is_floating_point():
@@ -54,6 +60,19 @@ def sites(network: nn.Module, exclude: Sequence[str] = (), least: int = LEAST) -
         seen.add(id(weight))
         if prod(weight.shape) >= least and not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude):
             yield Site(name, module, path, 1 if isinstance(module, TRANSPOSED) else 0)
+
+
+def tell_others(work: Work, found: Sequence[Site], what: str) -> None:
+    """Name parameters of two dimensions and more that are no sites."""
+    mine = {id(site.weight) for site in found}
+    others = [
+        name for name, p in work.network.named_parameters()
+        if p.ndim > 1 and p.numel() >= LEAST and id(p) not in mine and name not in work.fixed
+    ]  # fmt: skip
+    if others:
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        work.tell(f"{what}, being excluded or no weight of a linear, convolution or embedding layer: "
+                  f"{', '.join(others[:5])}{more}")  # fmt: skip
 
 
 def put(network: nn.Module, path: str, module: nn.Module) -> None:

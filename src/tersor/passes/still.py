@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from tersor.index import CODED, DTYPES
+from tersor.index import CODED, DTYPES, REASONS
 from tersor.passes.step import Stage, Step
 from tersor.passes.work import Work
 from tersor.representations import affine
@@ -32,8 +32,8 @@ class Still(Step, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     """`still()` or `still(bits=8)`: for inference only; training would start from wrong statistics.
 
     Args:
-        bits: kept vectors of floats (biases, scales, shifts; not statistics) become integers of so many bits with a
-            scale and a zero point each; none leaves them as the recipe's `keep` says.
+        bits: kept vectors of floats (biases, scales, shifts; not statistics, nor what the recipe excludes) become
+            integers of so many bits with a scale and a zero point each, if that is smaller; none leaves them.
     """
 
     name: ClassVar[str] = "still"
@@ -52,25 +52,31 @@ class Still(Step, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         index = archive.index
         position = {name: i for i, name in enumerate(index.names)}
         stored = {i for i, _, _ in index.kept}
+        plain = {i for i, reason, _ in index.kept if REASONS[reason] in ("one-dimensional", "small")}
         tied = set(itertools.chain(*index.ties.items()))
         values = {i: archive[index.names[i]] for i in stored}
         statistics: set[int] = set()
         for path, module in work.network.named_modules():
-            if isinstance(module, _BatchNorm) and module.track_running_stats:
+            if isinstance(module, _NormBase) and module.track_running_stats:
                 four = [position.get(f"{path}.{leaf}", -1) for leaf in _LEAVES]
                 statistics |= {*four[2:]}
+            if isinstance(module, _BatchNorm) and module.track_running_stats:
                 if stored.issuperset(four) and tied.isdisjoint(four):
                     found = stilled(module, [values[i] for i in four])
                     values |= {i: v.to(values[i].dtype) for i, v in zip(four, found, strict=True)}
                 else:
                     work.tell(f"{path}: left, its tensors are shared with others, coded, or there are none")
-        few = []
-        if self.bits is not None:
-            few = [
-                i for i in sorted(stored - statistics)
-                if DTYPES[index.dtypes[i]] in CODED and values[i].ndim and values[i].numel() >= _LEAST
-            ]  # fmt: skip
-        made = with_kept(archive, values, few, self.bits or affine.MAX_BITS)
+        tried = [with_kept(archive, values, [], affine.MAX_BITS)]
+        few = [
+            i for i in sorted(plain - statistics)
+            if DTYPES[index.dtypes[i]] in CODED and values[i].ndim == 1 and values[i].numel() >= _LEAST
+            and bool(values[i].isfinite().all())
+        ]  # fmt: skip
+        if self.bits is not None and few:
+            tried.append(with_kept(archive, values, few, self.bits))
+        made = min([*tried, archive], key=lambda one: one.size)
+        if made is archive:
+            work.tell("left as it is: the file would not be smaller")
         work.network = made.apply_(work.network)
         return made
 

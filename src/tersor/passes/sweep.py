@@ -33,7 +33,7 @@ def backward_sweep(
     steps = list(network.named_modules(remove_duplicate=False)) if isinstance(network, nn.Sequential) else []
     layers = [(name, m) for name, m in steps if name and not isinstance(m, nn.Sequential)]
     if not layers:
-        raise TersorError("the backward sweep is for nn.Sequential of linear layers; use curvature='gauss-newton'")
+        raise TersorError("the backward sweep is for nn.Sequential of linear layers; use passes.curvature for others")
     inputs = inputs.detach()
     before, after = [], [inputs]
     with torch.no_grad():

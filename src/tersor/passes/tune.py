@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
+
 from tersor.passes.step import Stage, Trained
 from tersor.passes.work import Work
 from tersor.tune.distill import distill
 from tersor.tune.settings import Status
-from tersor.tune.tunable import tunable
+from tersor.tune.tunable import Tunable
 
 if TYPE_CHECKING:
     from tersor.archive import Archive
@@ -37,7 +39,15 @@ class Tune(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         """The archive, trained; `work.network` is what it holds."""
         assert work.data is not None
         moving = not self.fixed and bool(archive.index.groups) and not archive.index.scalars
-        net = tunable(work.network, archive, moving=moving)
+        net = Tunable(work.network, archive, moving=moving, importance=None)
+
+        parameters = dict(net.network.named_parameters())
+        held = [(parameters[name], mask) for name, mask in work.masks.items() if name in parameters]
+
+        @torch.no_grad()
+        def hold(step: int) -> None:
+            for parameter, mask in held:  # of kept tensors; zeros of coded ones are no parameters
+                parameter.mul_(mask)
 
         def shown(status: Status) -> None:
             if work.progress is not None:
@@ -45,9 +55,10 @@ class Tune(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
 
         done = distill(
             net, work.original, work.data, steps=self.steps, lr=self.lr, labelled=work.labelled,
-            label_weight=self.label_weight, loss=work.loss, precision=self.precision, progress=shown,
+            label_weight=self.label_weight, loss=work.loss, precision=self.precision, after_step=hold, progress=shown,
         )  # fmt: skip
         self.need(not done.failed, done.stopped or "training broke down")
+        hold(self.steps)
         made = net.freeze()
         work.network = made.apply_(work.network)
         return made

@@ -81,9 +81,8 @@ class Work:
     @torch.no_grad()
     def hold(self) -> None:
         """Set to zero what masks say."""
-        parameters = dict(self.network.named_parameters())
         for name, mask in self.masks.items():
-            parameters[name].mul_(mask)
+            self.network.get_parameter(name).mul_(mask)
 
     def train(
         self, settings: Trained, *, after_step: Callable[[int], None] | None = None, steps: int | None = None

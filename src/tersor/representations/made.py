@@ -206,8 +206,9 @@ def _regression(
     for channel in np.unique(subset // size):
         rows = np.flatnonzero(subset // size == channel)
         own = subset[rows] % size
-        squares = ((places[own][:, None] - places) ** 2).sum(-1)
-        kernel = exact.exp(-squares.astype(np.float64) / (2.0 * width * width))
+        kernel = np.empty((len(own), size))
+        for row, place in zip(kernel, places[own], strict=True):  # no more at once than the kernel itself
+            row[:] = exact.exp(-((places - place) ** 2).sum(-1).astype(np.float64) / (2.0 * width * width))
         within = kernel[:, own]
         within[np.arange(len(own)), np.arange(len(own))] += ridge
         solved = exact.solve(within, kernel)

@@ -137,7 +137,9 @@ def _check(
     low, high = ratios
     if not 0 < low < high < math.inf:
         raise TersorError(f"ratios are {low:g} and {high:g}; give two numbers above 0, the lower first")
-    Recipe.from_dict({**fields, "ratio": low})
+    if Recipe.from_dict({**fields, "ratio": low}).passes:
+        raise TersorError("recipe: the search codes one network many times, and passes would make another each time; "
+                          "leave them out")  # fmt: skip
     if not 0 <= max_drop < math.inf:
         raise TersorError(f"max_drop is {max_drop:g}; give the loss allowed, 0 or more, in the unit of the scores")
     if not 0 < tolerance < math.inf:

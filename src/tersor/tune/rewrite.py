@@ -11,7 +11,7 @@ from tersor.archive import Archive
 from tersor.assemble import assemble
 from tersor.checkpoint.memory import settle
 from tersor.errors import TersorError
-from tersor.index import DTYPES, Index
+from tersor.index import DTYPES, REASONS, Index
 from tersor.representations import affine, kept
 from tersor.representations.group import head_names, section_count
 from tersor.representations.records import GroupRecord
@@ -91,9 +91,10 @@ def kept_sections(index: Index, values: Mapping[int, torch.Tensor]) -> list[byte
         TersorError: a value is NaN or infinite (where it was neither in the archive).
     """
     tensors = []
-    for i, _, stored in index.kept:
+    for i, reason, stored in index.kept:
         tensor = settle(values[i]).to(getattr(torch, DTYPES[index.dtypes[i]])).to(getattr(torch, DTYPES[stored]))
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        excluded = REASONS[reason] == "excluded"  # kept bit for bit, whatever it holds
+        if not excluded and tensor.is_floating_point() and not tensor.isfinite().all():
             raise TersorError(f"{index.names[i]} has become NaN or infinite in tuning; lower the learning rate")
         tensors.append((kept.raw(tensor), stored, DTYPES[stored]))
     return kept.sections(tensors)

@@ -35,7 +35,8 @@ def tunable(
 
     Args:
         model: of the class whose parameters were compressed; it is copied, and not changed. Where codes are to move,
-            its weights are where the latents start: give the original network.
+            its weights are where the latents start: give the original network. Where passes changed the network before
+            it was coded, latents start from what the archive holds.
         archive: what `compress` made of it.
         moving: codes may be chosen again (`Tunable.choose`); otherwise they stay as they are.
         importance: as for `compress`, used where codes are chosen again.
@@ -47,6 +48,8 @@ def tunable(
         TersorError: names or shapes differ (at most ten of each kind are listed), ties do, nothing in the archive is
             coded, or no parameter of the model needs a gradient.
     """
+    if any(not text.startswith(("tune", "still")) for text in archive.passes):
+        model = archive.apply_(copied(model))  # what passes made of the network is in the archive alone
     return Tunable(model, archive, moving=moving, importance=importance)
 
 
@@ -80,8 +83,6 @@ class Tunable(nn.Module):
             raise TersorError(
                 f"{archive.name} has batch norms that stand still, for inference only: tune the file before `still`"
             )
-        if archive.passes and not _alike(model, self.network):
-            model = self.network  # of the original class: what passes made of it is in the archive alone
         original = {name: value.detach() for name, value in model.state_dict().items()}
         if not index.coded:
             raise TersorError(f"{archive.name} has no coded tensors, all are kept exactly; there is nothing to tune")
@@ -317,12 +318,6 @@ def _decoded(archive: Archive) -> list[nn.Module]:
     """Modules of all groups of an archive, whose codes stay."""
     coded: list[nn.Module] = [CodedGroup(archive.group(g)) for g in range(len(archive.index.groups))]
     return coded + [ScalarGroup(archive.scalar_group(g)) for g in range(len(archive.index.scalars))]
-
-
-def _alike(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two networks have tensors of the same names and shapes."""
-    first, second = ({n: v.shape for n, v in net.state_dict().items()} for net in (one, other))
-    return first == second
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
