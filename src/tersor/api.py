@@ -57,8 +57,8 @@ def compress(
 ) -> Archive:
     """Compress a checkpoint to the recipe's target.
 
-    Passes of the recipe are carried out on a copy of the network first; ratio and bpp then refer to the network as it
-    came. `Archive.apply_` loads the result into a module of the original class.
+    Passes of the recipe are carried out on a copy of the network first, all of it in memory; ratio and bpp then refer
+    to the network as it came. `Archive.apply_` loads the result into a module of the original class.
 
     Checkpoints of more than `encode.TRAINED` values to code are trained on a sample and coded chunk by chunk, whatever
     their size, in bounded memory.

@@ -107,6 +107,19 @@ def test_a_network_at_a_share_of_its_parameters() -> None:
     torch.testing.assert_close(again(x), work.network(x))
 
 
+def test_a_byte_target_is_a_share_at_so_many_bits() -> None:
+    shares = {}
+    for name, step in {"share": LowRank(share=0.4), "bytes": LowRank(size="1kB", bits=8)}.items():
+        net = settled(nn.Sequential(nn.Linear(50, 50, bias=False), nn.ReLU(), nn.Linear(50, 50, bias=False)))
+        work, _ = run(step, net)
+        shares[name] = sum(p.numel() for p in work.network.parameters())
+    assert shares["share"] <= 2000 and 800 <= shares["bytes"] <= 1000
+    with pytest.raises(TersorError, match="one of share"):
+        LowRank(share=0.4, size=1000).check()
+    with pytest.raises(TersorError, match="not a number of bytes"):
+        LowRank(size="much").check()
+
+
 def test_dense_layers_with_the_chains_weights_answer_the_same() -> None:
     net = settled(Net())
     work, _ = run(LowRank(share=0.4), net)

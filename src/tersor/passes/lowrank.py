@@ -20,6 +20,7 @@ from tersor.passes.sites import Site
 from tersor.passes.step import Stage, Trained
 from tersor.passes.truncation import Ranks, curve, product, truncated_svd, tucker2
 from tersor.passes.work import Work
+from tersor.recipe import parse_size
 
 _NAMED = 8
 
@@ -27,11 +28,13 @@ _NAMED = 8
 class LowRank(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """`lowrank(share=0.5, steps=500)`, `lowrank(energy=0.9)`, `lowrank(rank=8, layers=['fc1'])`.
 
-    Exactly one of `share`, `energy` and `rank`. Where there are data, the last factor of each layer is the
+    Exactly one of `share`, `size`, `energy` and `rank`. Where there are data, the last factor of each layer is the
     least-squares fit of the layer's outputs on them, also without training.
 
     Args:
         share: of the parameters that remain, in all layers it works on together; ranks are chosen over all of them.
+        size: the same, as the bytes that the weights of all these layers take at `bits` each: 60_000, or "60kB".
+        bits: of a weight, for `size`: what the coding step spends on one (8 for int8, 16 for bf16).
         energy: share of a layer's squared weights (of its squared singular values) that its ranks must keep.
         rank: of every layer; of both modes with method='tucker'.
         method: of kernels larger than one element: svd (k x k, then 1 x 1), tucker (1 x 1, k x k, 1 x 1), or auto, what
@@ -46,6 +49,8 @@ class LowRank(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     about: ClassVar[str] = "replace weights by products of thin factors (truncated SVD, Tucker-2), then retrain"
 
     share: float | None = None
+    size: int | str | None = None
+    bits: float = 8.0
     energy: float | None = None
     rank: int | None = None
     method: Literal["auto", "svd", "tucker"] = "auto"
@@ -53,10 +58,12 @@ class LowRank(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     batches: int = 16
 
     def check(self) -> None:
-        """Ranges, and one of share, energy and rank."""
+        """Ranges, and one of share, size, energy and rank."""
         super().check()
-        given = [value for value in (self.share, self.energy, self.rank) if value is not None]
-        self.need(len(given) == 1, "give one of share (0 to 1), energy (0 to 1) and rank (1 or more)")
+        given = [value for value in (self.share, self.size, self.energy, self.rank) if value is not None]
+        self.need(len(given) == 1, "give one of share (0 to 1), size (like 60kB), energy (0 to 1) and rank (1 or more)")
+        self.need(self.size is None or parse_size(self.size, "lowrank: size") > 0, "size is above 0")
+        self.need(0 < self.bits <= 64, "bits are above 0, up to 64")
         self.need(self.share is None or 0 < self.share < 1, "share is above 0 and below 1")
         self.need(self.energy is None or 0 < self.energy <= 1, "energy is above 0 up to 1")
         self.need(self.rank is None or self.rank >= 1, "rank is 1 or more")
@@ -101,8 +108,11 @@ class LowRank(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, om
         if self.rank is not None:
             return [self._capped(site.weight, self.rank) for site in found]
         curves = [curve(site.weight, self.method) for site in found]
-        if self.share is not None:
-            return [c.at(i) for c, i in zip(curves, by_share(curves, self.share), strict=True)]
+        share = self.share
+        if self.size is not None:
+            share = 8 * parse_size(self.size) / (self.bits * sum(site.weight.numel() for site in found))
+        if share is not None:
+            return [c.at(i) for c, i in zip(curves, by_share(curves, min(share, 1.0)), strict=True)]
         assert self.energy is not None
         return [c.at(by_energy(c, self.energy)) for c in curves]
 
