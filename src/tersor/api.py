@@ -159,11 +159,13 @@ def _through_passes(
     given = open_checkpoint(source)
     make_plan(given, recipe)  # patterns that match nothing are told before any work
     chain = Chain(source, recipe, progress=progress, **keywords)
+    weights = importance if importance is None or isinstance(importance, Checkpoint) else open_checkpoint(importance)
+    if weights is not None:
+        chain.weigh(weights)
     checkpoint = chain.prepare()
     names = [entry.name for entry in checkpoint.entries]
     exclude = tuple(p for p in recipe.exclude if fnmatch.filter(names, p))  # factors have other names
     recipe = replace(recipe, given_bytes=given.nbytes, given_parameters=given.parameters, exclude=exclude)
-    weights = None if importance is None else open_checkpoint(importance)
     archive = chain.finish(Archive(chain.code(checkpoint, recipe, weights, progress, device)))
     if out is None:
         return archive

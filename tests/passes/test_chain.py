@@ -140,6 +140,18 @@ def test_nothing_to_tune_is_told_before_any_work() -> None:
         tersor.compress(Net(), tersor.Recipe(ratio=4, passes=("prune(sparsity=0.5)",), exclude=("nothing.*",)))
 
 
+def test_importance_goes_with_the_tensors_it_is_of() -> None:
+    weights = {"conv2.weight": torch.rand(16, 16, 3, 3) + 0.1}
+    recipe = tersor.Recipe(ratio=6, passes=("prune(sparsity=0.5)", "tune(steps=2)"), effort="draft", min_size=64)
+    weighed = tersor.compress(Net(), recipe, data=data(), importance=weights)
+    assert weighed.to_bytes() != tersor.compress(Net(), recipe, data=data()).to_bytes()
+    shrunk = tersor.Recipe(ratio=6, passes=("channels(share=0.5)",))
+    with pytest.raises(TersorError, match="changes the tensors that importance is of"):
+        tersor.compress(Net(), shrunk, data=data(), importance=weights)
+    with pytest.raises(TersorError, match="network lacks: other"):
+        tersor.compress(Net(), recipe, data=data(), importance={"other": torch.rand(3, 3)})
+
+
 def test_random_state_is_left_alone() -> None:
     chain = Chain(Net(), tersor.Recipe(ratio=2, passes=("prune(sparsity=0.5, steps=2)",)), data=data())
     before = torch.random.get_rng_state()

@@ -17,7 +17,7 @@ from tersor.passes.registry import parse
 from tersor.passes.work import Work
 from tersor.representations.exact import subset
 from tersor.representations.made import make
-from tersor.structure.factored import Chain, Columns, chain_like
+from tersor.structure.factored import Columns, Factored, chain_like
 
 DICTIONARIES = ("learned", "identity", "gaussian", "se", "covariance", "kmeans", "dct")
 RULES = ("identity", "gaussian", "se", "dct")
@@ -77,7 +77,7 @@ def test_every_dictionary_makes_a_smaller_network_that_runs(dictionary: str, col
     step = Factorize(dictionary=dictionary, share=share, columns=columns, last=True)
     for net, data in ((mlp(), VECTORS), (convs(), IMAGES)):
         work, told = run(step, net, data=data)
-        chains = {n: m for n, m in work.network.named_modules() if isinstance(m, Chain)}
+        chains = {n: m for n, m in work.network.named_modules() if isinstance(m, Factored)}
         assert chains, told
         for name, chain in chains.items():
             old = net.get_submodule(name)
@@ -124,7 +124,7 @@ def test_identity_leaves_rows_outside_its_subset_zero() -> None:
     step = Factorize(dictionary="identity", columns=2, steps=10, lr=1e-2)
     work, _ = run(step, mlp(), data=VECTORS)
     chain = work.network.get_submodule("0")
-    assert isinstance(chain, Chain)
+    assert isinstance(chain, Factored)
     w = chain.weight.detach().T  # rows are inputs, as in the paper
     for j, column in enumerate(w.chunk(2, 1)):
         seen = torch.from_numpy(subset(0, j, 9, 36))
@@ -219,14 +219,14 @@ def test_what_cannot_be_done_is_left_and_told() -> None:
         run(Factorize(layers=("x",)), mlp())
     work, told = run(Factorize(dictionary="identity", layers=("0",)), mlp())
     Factorize(dictionary="covariance", layers=("2",)).run(work := Work(work.network, work.original, VECTORS))
-    assert [n for n, m in work.network.named_modules() if isinstance(m, Chain)] == ["0", "2"]
+    assert [n for n, m in work.network.named_modules() if isinstance(m, Factored)] == ["0", "2"]
 
 
 def test_layers_that_data_does_not_reach_are_left() -> None:
     net = nn.TransformerEncoderLayer(12, 3, 24, dropout=0.0, batch_first=True).eval()
     data = [noise(4, 5, 12, seed=s) for s in range(3)]
     work, told = run(Factorize(dictionary="covariance", last=True), net, data=data)
-    assert isinstance(work.network.get_submodule("linear1"), Chain)
+    assert isinstance(work.network.get_submodule("linear1"), Factored)
     assert any("does not reach it" in line and "self_attn.out_proj" in line for line in told)
     assert work.network(data[0]).isfinite().all()
 

@@ -15,7 +15,7 @@ from tersor.passes.lowrank import LowRank, factors_of, fitted
 from tersor.passes.registry import parse
 from tersor.passes.truncation import product
 from tersor.passes.work import Work
-from tersor.structure.factored import Chain, chain_like, dense
+from tersor.structure.factored import Factored, chain_like, dense
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -82,7 +82,7 @@ def test_a_network_at_a_share_of_its_parameters() -> None:
     net = settled(Net())
     work, told = run(LowRank(share=0.5), net)
     conv, point, mix = (work.network.get_submodule(name) for name in ("conv", "point", "mix"))
-    assert isinstance(conv, Chain) and isinstance(point, Chain) and isinstance(mix, Chain)
+    assert isinstance(conv, Factored) and isinstance(point, Factored) and isinstance(mix, Factored)
     assert work.network.again is mix
     names = ("conv", "point", "mix", "head")
     before = sum(net.get_submodule(n).weight.numel() for n in names)
@@ -97,7 +97,7 @@ def test_a_network_at_a_share_of_its_parameters() -> None:
     again = copy.deepcopy(net)
     for name in names:
         module = work.network.get_submodule(name)
-        if isinstance(module, Chain):
+        if isinstance(module, Factored):
             shapes = {key: tuple(v.shape) for key, v in module.state_dict().items()}
             chain = chain_like(again.get_submodule(name), shapes)
             chain.load_state_dict(module.state_dict())
@@ -127,7 +127,7 @@ def test_dense_layers_with_the_chains_weights_answer_the_same() -> None:
     with torch.no_grad():
         for name, module in twin.named_modules():
             chain = work.network.get_submodule(name)
-            if isinstance(chain, Chain):
+            if isinstance(chain, Factored):
                 module.weight.copy_(dense(chain)[0])
     x = noise(4, 6, 9, 9)
     torch.testing.assert_close(work.network(x), twin(x), rtol=1e-4, atol=1e-5)
@@ -139,7 +139,7 @@ def test_energy_is_kept_in_every_layer(method: str) -> None:
     work, _ = run(LowRank(energy=0.9, method=method), net)
     seen = 0
     for name, module in work.network.named_modules():
-        if isinstance(module, Chain):
+        if isinstance(module, Factored):
             w = net.get_submodule(name).weight
             seen += 1
             assert squares(module.weight - w) <= 0.1001 * squares(w)
@@ -152,7 +152,7 @@ def test_weights_that_are_no_numbers_are_left() -> None:
     with torch.no_grad():
         net.point.weight[0, 0] = torch.nan
     work, told = run(LowRank(rank=2), net)
-    assert isinstance(work.network.point, nn.Conv2d) and isinstance(work.network.conv, Chain)
+    assert isinstance(work.network.point, nn.Conv2d) and isinstance(work.network.conv, Factored)
     assert any("no numbers: point" in line for line in told)
 
 
@@ -172,7 +172,7 @@ def test_one_rank_for_all() -> None:
 def test_layers_by_name_and_excluded_ones() -> None:
     net = settled(Net())
     work, _ = run(LowRank(rank=2, layers=("p*", "conv")), net, exclude=("conv.*",))
-    assert [n for n, m in work.network.named_modules() if isinstance(m, Chain)] == ["point"]
+    assert [n for n, m in work.network.named_modules() if isinstance(m, Factored)] == ["point"]
     with pytest.raises(TersorError, match="no layer to factorize"):
         run(LowRank(rank=2, layers=("nothing",)), net)
     with pytest.raises(TersorError, match="one layer"):
@@ -187,7 +187,7 @@ def test_a_factorized_layer_is_left_by_the_next_pass() -> None:
     LowRank(rank=1).run(work)
     assert any("a factor already: point.0, point.1" in line for line in told)
     assert work.network.get_parameter("point.0.weight").shape == (4, 16, 1, 1)
-    assert isinstance(work.network.conv, Chain)
+    assert isinstance(work.network.conv, Factored)
 
 
 def test_what_was_said_of_a_bias_follows_it() -> None:

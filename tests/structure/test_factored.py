@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tersor.errors import TersorError
-from tersor.structure.factored import Chain, Columns, chain_like, dense, fill
+from tersor.structure.factored import Columns, Factored, chain_like, dense, fill
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -18,14 +18,14 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def chain_of(module: nn.Module, shapes: Shapes) -> Chain:
+def chain_of(module: nn.Module, shapes: Shapes) -> Factored:
     """A chain in float64 with numbers in it."""
     chain = chain_like(module.double(), shapes)
     fill(chain, {name: noise(*shape, seed=i) for i, (name, shape) in enumerate(shapes.items())})
     return chain
 
 
-def like(module: nn.Module, chain: Chain) -> nn.Module:
+def like(module: nn.Module, chain: Factored) -> nn.Module:
     """The dense layer that a chain stands for."""
     weight, bias = dense(chain)
     twin = copy.deepcopy(module)

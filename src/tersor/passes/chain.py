@@ -68,6 +68,21 @@ class Chain:
         )  # fmt: skip
         self._step: float | None = None
 
+    def weigh(self, importance: Checkpoint) -> None:
+        """Take the importance of errors, of the network as it came.
+
+        Raises:
+            TersorError: it names other tensors, or a pass changes the tensors that it is of.
+        """
+        for step in self.steps:
+            if step.stage <= Stage.FACTOR:
+                raise TersorError(f"recipe: {step} changes the tensors that importance is of; leave one of them out")
+        known = set(self.work.network.state_dict())
+        unknown = sorted({entry.name for entry in importance.entries} - known)
+        if unknown:
+            raise TersorError(f"importance names tensors that the network lacks: {', '.join(unknown[:10])}")
+        self.work.importance = {entry.name: importance.read(entry.name) for entry in importance.entries}
+
     def prepare(self) -> Checkpoint:
         """Run all passes that come before coding; the tensors to code, which `self.work.network` holds.
 

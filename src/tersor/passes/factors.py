@@ -11,7 +11,7 @@ from torch import nn
 
 from tersor.passes.sites import TRANSPOSED, Site, put, sites
 from tersor.passes.work import Work
-from tersor.structure.factored import CONVOLUTIONS, Chain, chain_like, fill, type_of
+from tersor.structure.factored import CONVOLUTIONS, Factored, chain_like, fill, type_of
 
 _NAMED = 4
 
@@ -45,7 +45,7 @@ def candidates(work: Work, layers: Sequence[str], left: Left) -> list[Site]:
         left: takes the others.
     """
     owners = Counter(id(p) for module in work.network.modules() for p in module._parameters.values() if p is not None)
-    chains = {id(part) for m in work.network.modules() if isinstance(m, Chain) for part in m.modules()}
+    chains = {id(part) for m in work.network.modules() if isinstance(m, Factored) for part in m.modules()}
     found = []
     for site in sites(work.network, work.exclude):
         if layers and not any(fnmatch.fnmatchcase(site.path, pattern) for pattern in layers):
@@ -87,7 +87,7 @@ def matrix(weight: torch.Tensor) -> torch.Tensor:
     return weight.detach().double().flatten(1)
 
 
-def install(work: Work, site: Site, factors: Sequence[torch.Tensor]) -> Chain:
+def install(work: Work, site: Site, factors: Sequence[torch.Tensor]) -> Factored:
     """Put a chain in a layer's place, wherever the network has it; the bias goes to the last factor.
 
     Args:

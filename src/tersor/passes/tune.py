@@ -39,7 +39,7 @@ class Tune(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         """The archive, trained; `work.network` is what it holds."""
         assert work.data is not None
         moving = not self.fixed and bool(archive.index.groups) and not archive.index.scalars
-        net = Tunable(work.network, archive, moving=moving, importance=None)
+        net = Tunable(work.network, archive, moving=moving, importance=work.importance)
 
         parameters = dict(net.network.named_parameters())
         held = [(parameters[name], mask) for name, mask in work.masks.items() if name in parameters]

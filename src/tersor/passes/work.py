@@ -40,6 +40,7 @@ class Work:
         fixed: names of parameters that no training changes.
         made: tensors that follow from a rule, by name; the file holds the rule.
         grids: of tensors that are on a grid of integers already, by name.
+        importance: weights of errors by name, for codes that move in tuning; None for equal.
         tell: takes lines for a person.
         progress: takes a stage's name, steps done and steps expected.
     """
@@ -55,6 +56,7 @@ class Work:
     fixed: set[str] = field(default_factory=set)
     made: dict[str, Made] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
+    importance: dict[str, torch.Tensor] | None = None
     tell: Callable[[str], None] = lambda line: None
     progress: Callable[..., None] | None = None
 

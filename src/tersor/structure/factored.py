@@ -73,7 +73,7 @@ class Columns(nn.Module):
         return f"columns={self.columns}, in_features={self.in_features}, out_features={self.out_features}"
 
 
-class Chain(nn.Sequential):
+class Factored(nn.Sequential):
     """The layers of a factorized layer, one after the other.
 
     Sizes that code reads of the layer (`in_features`, `stride`, ...) are there as they were; so are `weight` and
@@ -92,7 +92,7 @@ class Chain(nn.Sequential):
         return dense(self)[1]
 
 
-def chain_like(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Chain:
+def chain_like(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Factored:
     """The chain that takes a layer's place, of zeros; dtype, device, mode and whether it learns are the layer's.
 
     Sizes of channels are those of the shapes, which may differ from the layer's (it may have been shrunk before);
@@ -124,7 +124,7 @@ def chain_like(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Chai
 
 
 @torch.no_grad()
-def fill(chain: Chain, tensors: Mapping[str, torch.Tensor]) -> None:
+def fill(chain: Factored, tensors: Mapping[str, torch.Tensor]) -> None:
     """Set a chain's parameters, rounded to its dtype; all of them must be there."""
     for name, parameter in chain.named_parameters():
         parameter.copy_(tensors[name])
@@ -170,7 +170,7 @@ def _columns(sizes: Shapes) -> int:
     return rows // rank if rows % rank == 0 and outputs % (rows // rank) == 0 else 0
 
 
-def _linear(module: nn.Linear, sizes: Shapes, bias: bool) -> Chain | None:
+def _linear(module: nn.Linear, sizes: Shapes, bias: bool) -> Factored | None:
     if [len(size) for size in sizes] != [2, 2] or not _columns(sizes):
         return None
     (rows, inputs), (outputs, rank) = sizes
@@ -180,11 +180,11 @@ def _linear(module: nn.Linear, sizes: Shapes, bias: bool) -> Chain | None:
         second = nn.Linear(rank, outputs, bias=bias, device="meta", dtype=dtype)
     else:
         second = Columns(columns, rank, outputs, bias, "meta", dtype)
-    made = Chain(nn.Linear(inputs, rows, bias=False, device="meta", dtype=dtype), second)
+    made = Factored(nn.Linear(inputs, rows, bias=False, device="meta", dtype=dtype), second)
     return _readable(made, module, _READ_LINEAR, in_features=inputs, out_features=outputs)
 
 
-def _convolution(module: nn.Module, sizes: Shapes, bias: bool) -> Chain | None:
+def _convolution(module: nn.Module, sizes: Shapes, bias: bool) -> Factored | None:
     assert isinstance(module, CONVOLUTIONS)
     kernel = tuple(module.kernel_size)
     ones = (1,) * len(kernel)
@@ -205,7 +205,7 @@ def _convolution(module: nn.Module, sizes: Shapes, bias: bool) -> Chain | None:
             how |= {name: getattr(module, name) for name in ("stride", "padding", "dilation", "padding_mode")}
         made = type_of(module)(cols * groups[i], rows, kernels[i], **how, device="meta", dtype=module.weight.dtype)
         layers.append(made)
-    return _readable(Chain(*layers), module, _READ_CONVOLUTION, in_channels=sizes[0][1], out_channels=sizes[-1][0])
+    return _readable(Factored(*layers), module, _READ_CONVOLUTION, in_channels=sizes[0][1], out_channels=sizes[-1][0])
 
 
 def type_of(module: nn.Module) -> type[nn.Module]:
@@ -213,7 +213,7 @@ def type_of(module: nn.Module) -> type[nn.Module]:
     return next(kind for kind in (nn.Linear, *CONVOLUTIONS) if isinstance(module, kind))
 
 
-def _readable(made: Chain, module: nn.Module, names: tuple[str, ...], **changed: int) -> Chain:
+def _readable(made: Factored, module: nn.Module, names: tuple[str, ...], **changed: int) -> Factored:
     for name in names:
         setattr(made, name, changed.get(name, getattr(module, name)))
     return made
