@@ -63,8 +63,7 @@ class ScalarPlan:
         """The scheme in the recipe's words."""
         if not self.bits:
             return f"shared{self.size}/{self.quantizer}"
-        per = {affine.PER_TENSOR: "/tensor", affine.PER_ROW: ""}.get(self.block, f"/{self.block}")
-        return f"int{self.bits}{per}{'+zero' * self.zero}"
+        return affine.scheme(self.bits, self.block, self.zero)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from tersor.errors import TersorError
 from tersor.passes.dictionaries import damped
 from tersor.passes.lowrank import LowRank, factors_of, fitted
 from tersor.passes.registry import parse
-from tersor.passes.truncation import product
 from tersor.passes.work import Work
-from tersor.structure.factored import Factored, chain_like, dense
+from tersor.structure.factored import Factored, chain_like, dense, product
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -18,9 +18,10 @@ from tersor.passes.layer_inputs import inputs_of
 from tersor.passes.rank_choice import by_energy, by_share
 from tersor.passes.sites import Site
 from tersor.passes.step import Stage, Trained
-from tersor.passes.truncation import Ranks, curve, product, truncated_svd, tucker2
+from tersor.passes.truncation import Ranks, curve, truncated_svd, tucker2
 from tersor.passes.work import Work
 from tersor.recipe import parse_size
+from tersor.structure.factored import product
 
 _NAMED = 8
 

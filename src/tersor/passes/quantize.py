@@ -65,8 +65,7 @@ class Quantize(Trained, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     @property
     def scheme(self) -> str:
         """How the recipe writes the grid."""
-        per = {0: "/tensor", -1: ""}.get(self.block, f"/{self.block}")
-        return f"int{self.bits}{per}{'+zero' * self.zero}"
+        return affine.scheme(self.bits, self.block, self.zero)
 
     def run(self, work: Work) -> None:
         """Calibrate, train, round."""

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from tersor.structure.factored import Columns
+from tersor.structure.factored import CONVOLUTIONS, Columns
 
 if TYPE_CHECKING:
     from tersor.passes.work import Work
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LEAST = 64
 """Weights with fewer elements are left alone: there is nothing to gain."""

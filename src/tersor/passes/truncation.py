@@ -7,7 +7,6 @@ Kim et al., "Compression of deep convolutional neural networks", ICLR 2016 (Tuck
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -128,11 +127,3 @@ def tucker2(weight: torch.Tensor, outputs: int, inputs: int) -> tuple[torch.Tens
     core = _core(flat, left, right).reshape(outputs, inputs, *w.shape[2:])
     ones = (1,) * (w.ndim - 2)
     return right.T.reshape(inputs, -1, *ones), core, left.reshape(-1, outputs, *ones)
-
-
-def product(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The weight that two or three factors stand for, the inverse of `truncated_svd` and `tucker2`."""
-    first, last = parts[0], parts[-1].flatten(1)
-    if len(parts) == 3:
-        return torch.einsum("or,rs...,si->oi...", last, parts[1], first.flatten(1))
-    return (last @ first.flatten(1)).reshape(-1, *first.shape[1:])

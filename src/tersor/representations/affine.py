@@ -32,6 +32,12 @@ class Grid(NamedTuple):
     zeros: NDArray[np.int32]
 
 
+def scheme(bits: int, block: int, with_zero: bool) -> str:
+    """How a recipe writes such integers: int8, int4/64, int8/tensor, int4+zero."""
+    per = {PER_TENSOR: "/tensor", PER_ROW: ""}.get(block, f"/{block}")
+    return f"int{bits}{per}{'+zero' * with_zero}"
+
+
 def units_of(values: NDArray[np.float32], block: int) -> NDArray[np.float32]:
     """The values as [units, length]: what shares a scale in a row of its own.
 

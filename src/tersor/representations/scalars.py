@@ -41,8 +41,7 @@ class ScalarRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_
         """The scheme in words."""
         if not self.bits:
             return f"shared{self.size}"
-        per = {0: "/tensor", -1: ""}.get(self.block, f"/{self.block}")
-        return f"int{self.bits}{per}{'+zero' * self.zeros}"
+        return affine.scheme(self.bits, self.block, self.zeros)
 
 
 def check(record: ScalarRecord, shapes: Sequence[tuple[int, ...]]) -> str:

@@ -13,7 +13,7 @@ The number of columns J follows from the shapes. Only the last layer has a bias.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -136,17 +136,19 @@ def dense(chain: nn.Sequential) -> tuple[torch.Tensor, torch.Tensor | None]:
     Returns:
         [n_h, n_v] or [O, C, k, k], and [n_h] or None.
     """
-    weights: list[torch.Tensor] = [layer.get_parameter("weight") for layer in chain]
-    first, last = weights[0], weights[-1].flatten(1)
-    if len(weights) == 3:
-        weight = torch.einsum("or,rs...,si->oi...", last, weights[1], first.flatten(1))
-    else:
-        rank = last.shape[1]
-        u, v = first.reshape(-1, rank, first[0].numel()), last.reshape(first.shape[0] // rank, -1, rank)
-        weight = torch.bmm(v, u).reshape(last.shape[0], *first.shape[1:])
     bias = chain[-1].bias
     assert bias is None or isinstance(bias, torch.Tensor)
-    return weight, bias
+    return product([layer.get_parameter("weight") for layer in chain]), bias
+
+
+def product(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The weight that two factors (of one column or more) or three stand for, first to last as a chain has them."""
+    first, last = weights[0], weights[-1].flatten(1)
+    if len(weights) == 3:
+        return torch.einsum("or,rs...,si->oi...", last, weights[1], first.flatten(1))
+    rank = last.shape[1]
+    u, v = first.reshape(-1, rank, first[0].numel()), last.reshape(first.shape[0] // rank, -1, rank)
+    return torch.bmm(v, u).reshape(last.shape[0], *first.shape[1:])
 
 
 def _weights(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Shapes:
