@@ -94,3 +94,16 @@ def test_the_network_is_what_the_file_holds() -> None:
     work = Work(net(), net())
     made = Still().after(work, archive)
     assert all(torch.equal(v, made[n]) for n, v in work.network.state_dict().items())
+
+
+def test_vectors_too_uneven_for_integers_stay_floats() -> None:
+    model = net()
+    with torch.no_grad():
+        model[1].weight[3] = 500.0  # type: ignore[index,union-attr]
+    plain = tersor.compress(model, tersor.Recipe(bpp=12))
+    told: list[str] = []
+    work = Work(net(), net(), tell=told.append)
+    made = Still(bits=8).after(work, plain)
+    exact = stilled(model[1], [plain[f"1.{leaf}"] for leaf in ("weight", "bias", "running_mean", "running_var")])  # type: ignore[index]
+    torch.testing.assert_close(made["1.weight"].double(), exact[0], rtol=1e-6, atol=0)
+    assert any("2 vectors stay floats" in line for line in told)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LEAST = 8
 """Vectors with fewer elements stay: a scale of their own would cost as much."""
+_STEPS = 8
 
 
 class Still(Step, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -33,7 +34,8 @@ class Still(Step, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
 
     Args:
         bits: kept vectors of floats (biases, scales, shifts; not statistics, nor what the recipe excludes) become
-            integers of so many bits with a scale and a zero point each, if that is smaller; none leaves them.
+            integers of so many bits with a scale and a zero point each, if that is smaller and fine enough; none leaves
+            them.
     """
 
     name: ClassVar[str] = "still"
@@ -72,6 +74,13 @@ class Still(Step, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
             if DTYPES[index.dtypes[i]] in CODED and values[i].ndim == 1 and values[i].numel() >= _LEAST
             and bool(values[i].isfinite().all())
         ]  # fmt: skip
+        if self.bits is not None:
+            wide = [i for i in few if not _even(values[i], self.bits)]
+            few = [i for i in few if i not in wide]
+            if wide:
+                work.tell(
+                    f"{len(wide)} vectors stay floats: {self.bits} bits would be too coarse for most of their elements"
+                )
         if self.bits is not None and few:
             tried.append(with_kept(archive, values, few, self.bits))
         made = min([*tried, archive], key=lambda one: one.size)
@@ -79,6 +88,17 @@ class Still(Step, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
             work.tell("left as it is: the file would not be smaller")
         work.network = made.apply_(work.network)
         return made
+
+
+def _even(vector: torch.Tensor, bits: int) -> bool:
+    """Whether half of the elements, at least, are several steps of an integer grid over all of them.
+
+    A few channels that hardly vary have scales hundreds of times those of the others; a grid that reaches them would
+    round the others to nothing.
+    """
+    values = vector.detach().double()
+    step = float(values.max().clamp(min=0) - values.min().clamp(max=0)) / (2**bits - 1)
+    return step * _STEPS <= float(values.abs().median())
 
 
 _LEAVES = ("weight", "bias", "running_mean", "running_var")
