@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 NATIVE := $(wildcard csrc/*) CMakeLists.txt
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint docs bench clean
 
 setup: $(STAMP)
 
@@ -26,10 +26,15 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest
 
+# The site, in site/: nothing is fetched while it is built, nor by its pages.
+docs: $(STAMP)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # The long evidence: writes benchmarks/*.json, docs/*.svg and docs/results.md. Needs ../shared/data and nncodec (see benchmarks/README.md).
 bench: $(STAMP)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[bench]"
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv build site

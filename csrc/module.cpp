@@ -7,6 +7,7 @@ void bind_nearest(nb::module_& m);
 void bind_search(nb::module_& m);
 void bind_statistics(nb::module_& m);
 void bind_decode(nb::module_& m);
+void bind_lookup(nb::module_& m);
 void bind_trellis(nb::module_& m);
 void bind_ans(nb::module_& m);
 
@@ -16,6 +17,7 @@ NB_MODULE(_native, m) {
     bind_search(m);
     bind_statistics(m);
     bind_decode(m);
+    bind_lookup(m);
     bind_trellis(m);
     bind_ans(m);
 }

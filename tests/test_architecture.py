@@ -19,10 +19,11 @@ LAYERS = (
     ("scalar",),
     ("encode",),
     ("stream", "whole"),
-    ("usage", "tune"),
-    ("passes",),
-    ("api",),
-    ("search",),
+    ("usage", "tune", "packed", "diff", "int8"),
+    ("passes", "lazy"),
+    ("api", "export"),
+    ("hf", "search"),
+    ("report",),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

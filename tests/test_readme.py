@@ -73,7 +73,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {
         "model.safetensors", "model.tersor", "plain.safetensors", "nets.py", "weights.safetensors", "sharp.tersor",
         "tuned.tersor", "large.tersor", "best.tersor", "best.tersor.search.json", "best.tersor.search.svg",
-        "pruned.tersor", "int4.tersor",
+        "pruned.tersor", "int4.tersor", "model.onnx", "model.pt2", "int8.safetensors", "report.html",
     }  # fmt: skip
     sys.modules.pop("nets", None)
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "Archive", "ArchiveError", "Recipe", "TersorError", "compress", "distill", "dry_run", "importance", "open",
-    "search", "tunable",
+    "Archive", "ArchiveError", "Recipe", "TersorError", "compress", "distill", "dry_run", "importance", "lazy",
+    "open", "search", "tunable",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from tersor.api import compress, dry_run, open
     from tersor.archive import Archive
     from tersor.errors import ArchiveError, TersorError
+    from tersor.lazy.network import lazy
     from tersor.recipe import Recipe
     from tersor.search.bisect import search
     from tersor.tune.distill import distill
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Archive": "archive", "ArchiveError": "errors", "Recipe": "recipe", "TersorError": "errors",
-    "compress": "api", "distill": "tune.distill", "dry_run": "api", "importance": "tune.importance", "open": "api",
-    "search": "search.bisect", "tunable": "tune.tunable",
+    "compress": "api", "distill": "tune.distill", "dry_run": "api", "importance": "tune.importance",
+    "lazy": "lazy.network", "open": "api", "search": "search.bisect", "tunable": "tune.tunable",
 }  # fmt: skip
 
 

@@ -223,20 +223,32 @@ class Archive:
         Raises:
             TersorError: names or shapes differ; lists at most ten of each kind, and nothing is changed.
         """
+        self.fit_(model)
+        model.load_state_dict(self.state_dict(), strict=False)  # `fit_` has compared the names
+        return model
+
+    def fit_(self, model: nn.Module) -> nn.Module:
+        """Give a module of the original class the structure of this network, without its values; returns it.
+
+        Counters of batch norms (`num_batches_tracked`), which old checkpoints lack, may be missing, as in torch.
+
+        Raises:
+            TersorError: names or shapes differ; lists at most ten of each kind, and nothing is changed.
+        """
         from tersor.structure.fit import fit_
 
         theirs = dict(zip(self.index.names, self.index.shapes, strict=True))
         fit_(model, theirs, {text.partition("(")[0] for text in self.passes})
         own = model.state_dict()
+        missing = [name for name in sorted(own.keys() - theirs.keys()) if not name.endswith("num_batches_tracked")]
         problems = [
-            ("missing in the archive", sorted(own.keys() - theirs.keys())),
+            ("missing in the archive", missing),
             ("not in the model", sorted(theirs.keys() - own.keys())),
             ("of another shape", [n for n in own if n in theirs and tuple(own[n].shape) != theirs[n]]),
         ]
         told = [f"{what}: {', '.join(names[:10])}{' …' * (len(names) > 10)}" for what, names in problems if names]
         if told:
             raise TersorError(f"{self.name} does not fit {type(model).__name__}: {'; '.join(told)}")
-        model.load_state_dict(self.state_dict())
         return model
 
     # ------------------------------------------------------------------ the file
@@ -335,5 +347,7 @@ def _tensor(raw: bytearray, stored: str, shape: tuple[int, ...], dtype: str) -> 
     import torch
 
     kind = getattr(torch, stored)
+    if stored == "bool" and raw.translate(None, b"\0\1"):
+        raise ArchiveError("a truth value is neither 0 nor 1")
     tensor = torch.frombuffer(raw, dtype=kind) if raw else torch.empty(0, dtype=kind)
     return tensor.reshape(shape).to(getattr(torch, dtype)) if stored != dtype else tensor.reshape(shape)

@@ -123,7 +123,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         shape = "x".join(map(str, t["shape"])) or "scalar"
         line = f"{t['name']:<{width}}  {t['dtype']:<9} {shape:<16} {t['representation']}"
         if "bits_per_weight" in t:
-            error = "exact" if t["error_db"] is None else f"error {t['error_db']:.1f} dB"
+            error = "no error noted" if t["error_db"] is None else f"error {t['error_db']:.1f} dB"
             line += f", {t['bits_per_weight']:.3f} bits per weight, {error}"
             if "zeros" in t:
                 bits = t["mask_bits_per_weight"]

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 INDEX_SUFFIX = ".index.json"
 TORCH_SUFFIXES = (".pt", ".pth", ".th", ".bin")
+ONNX_SUFFIX = ".onnx"
 
 
 def open_checkpoint(source: nn.Module | Mapping[str, Any] | str | os.PathLike[str]) -> Checkpoint:
     """Open a module, a mapping of names to tensors or numpy arrays, or a path; of a file only the names are read.
 
     A path is a `.safetensors` file, the `*.index.json` of a sharded one, a folder with either, or a `.pt`, `.pth`,
-    `.th` or `.bin` file with a state dict, at the top or under `state_dict` or `model`.
+    `.th` or `.bin` file with a state dict, at the top or under `state_dict` or `model`, or an `.onnx` file, whose
+    initializers count.
 
     Raises:
         TersorError: the source is missing, damaged, of a kind unknown here, or holds no plain tensors.
@@ -47,8 +49,8 @@ def _open_path(path: Path) -> Checkpoint:
     if not os.path.isfile(path):
         raise TersorError(f"{path} is not a regular file; give a checkpoint file or its folder")
     suffix = INDEX_SUFFIX if path.name.lower().endswith(INDEX_SUFFIX) else path.suffix.lower()
-    if suffix not in (".safetensors", INDEX_SUFFIX, *TORCH_SUFFIXES):
-        known = ", ".join((".safetensors", f"*{INDEX_SUFFIX}", *TORCH_SUFFIXES))
+    if suffix not in (".safetensors", INDEX_SUFFIX, ONNX_SUFFIX, *TORCH_SUFFIXES):
+        known = ", ".join((".safetensors", f"*{INDEX_SUFFIX}", ONNX_SUFFIX, *TORCH_SUFFIXES))
         raise TersorError(f"{path} has no known suffix; checkpoints are {known} or a folder")
     if path.stat().st_size == 0:
         raise TersorError(f"{path} is empty; get it again")
@@ -56,6 +58,10 @@ def _open_path(path: Path) -> Checkpoint:
         from tersor.checkpoint.torch_files import from_torch_file
 
         return from_torch_file(path)
+    if suffix == ONNX_SUFFIX:
+        from tersor.checkpoint.onnx_files import from_onnx
+
+        return from_onnx(path)
     from tersor.checkpoint.safetensors_files import from_index, from_safetensors
 
     return from_index(path) if suffix == INDEX_SUFFIX else from_safetensors(path)

@@ -11,7 +11,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from tersor.cli import compress, files, importance, search, tune
+from tersor.cli import compress, diff, export, files, importance, report, search, tune
 from tersor.errors import TersorError
 
 __all__ = ["main", "parser"]
@@ -23,6 +23,8 @@ _EXAMPLES = """examples:
   tersor search best.tersor --model nets:resnet --evaluate nets:accuracy --max-drop 0.5
   tersor inspect model.tersor
   tersor decompress model.tersor plain.safetensors
+  tersor export model.tersor model.onnx --model nets:resnet --input 1x3x32x32
+  tersor report model.tersor --against model.safetensors
 """
 
 
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="store_true", help="print the version and exit")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for family in (compress, importance, tune, search, files):
+    for family in (compress, importance, tune, search, files, diff, report, export):
         family.add_to(commands)
     return root
 

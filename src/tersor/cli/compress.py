@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tersor.cli.folder import folder_of
 from tersor.cli.recipes import TARGETS, add_recipe_options, recipe_fields
 from tersor.cli.shared import (
     add_command,
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from tersor.archive import Archive
     from tersor.checkpoint import Checkpoint
     from tersor.cli.shared import Commands
+    from tersor.hf.source import ModelFolder
     from tersor.recipe import Recipe
 
 _ABOUT = """examples:
   tersor compress model.safetensors model.tersor --ratio 16
   tersor compress checkpoint.pt small.tersor --size 1.5MB --effort best
   tersor compress shards/ model.tersor --bpp 2 --exclude 'head.*' --dry-run
+  tersor compress llama/ llama-small/ --ratio 8
+      (a folder of transformers, with config.json, to one that from_pretrained loads after `import tersor.hf`)
   tersor compress nets:resnet model.tersor --ratio 16
       (nets.py in the current folder has a function resnet() that returns the network, or its state dict)
   tersor compress nets:resnet model.tersor --ratio 16 --importance weights.safetensors
@@ -61,7 +65,7 @@ def add_to(commands: Commands) -> None:
         metavar="IN",
         help=".safetensors, .pt/.pth/.th, a folder of shards, or pkg.module:function that returns a network",
     )
-    sub.add_argument("out", metavar="OUT", help="the archive to write, for example model.tersor")
+    sub.add_argument("out", metavar="OUT", help="the archive to write, like model.tersor, or a folder of transformers")
     target = sub.add_argument_group("target (one of them, here or in the recipe; the file is never over it)")
     target.add_argument("--ratio", type=float, help="bytes of all tensors over bytes of the file")
     target.add_argument("--size", help="bytes of the file: 300kB, 1.5MB, 2MiB")
@@ -99,11 +103,14 @@ def _run(options: argparse.Namespace) -> None:
     if recipe.passes:
         _through_passes(options, recipe)
         return
+    if not options.dry_run:
+        check_out(options.source, options.out, options.force)
+    folder = folder_of(options, _place()[1])
+    checkpoint = checkpoint_of(options.source) if folder is None else folder.checkpoint
     if options.dry_run:
-        _dry_run(options.source, recipe, options.json)
-        return
-    check_out(options.source, options.out, options.force)
-    _compress(options, recipe)
+        _dry_run(checkpoint, recipe, options.json)
+    else:
+        _compress(options, recipe, checkpoint, folder)
 
 
 def _through_passes(options: argparse.Namespace, recipe: Recipe) -> None:
@@ -158,11 +165,11 @@ def _through_passes(options: argparse.Namespace, recipe: Recipe) -> None:
     print(archive.coverage)
 
 
-def _dry_run(source: str, recipe: Recipe, as_json: bool) -> None:
+def _dry_run(checkpoint: Checkpoint, recipe: Recipe, as_json: bool) -> None:
     from tersor.api import dry_run
     from tersor.encode import seconds
 
-    plan = dry_run(checkpoint_of(source), recipe)
+    plan = dry_run(checkpoint, recipe)
     if as_json:
         print_json({**plan.as_dict(), "predicted_seconds": round(seconds(plan, recipe), 1)})
         return
@@ -171,7 +178,7 @@ def _dry_run(source: str, recipe: Recipe, as_json: bool) -> None:
     print(f"predicted size {plan.predicted:,} B, predicted time {duration(seconds(plan, recipe))}; nothing written")
 
 
-def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
+def _compress(options: argparse.Namespace, recipe: Recipe, checkpoint: Checkpoint, folder: ModelFolder | None) -> None:
     from tersor.api import compress, dry_run
     from tersor.encode import seconds
     from tersor.plan import make_plan
@@ -179,7 +186,6 @@ def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
 
     started = time.perf_counter()
     out, rank, processes = options.out, *_place()
-    checkpoint = checkpoint_of(options.source)
     weights = None if options.importance is None else checkpoint_of(options.importance)
     plan = make_plan(checkpoint, recipe) if is_large(checkpoint, recipe) else dry_run(checkpoint, recipe)
     if not options.json and rank == 0:
@@ -187,15 +193,22 @@ def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
             note(line)
         note(f"predicted time {duration(seconds(plan, recipe) / processes)}")
     with progress(quiet=rank > 0) as show, _ended_by_others(processes), _interrupted(out):
-        archive = compress(
-            checkpoint, recipe, importance=weights, progress=show, out=out, force=options.force,
-            memory=options.memory, resume=options.resume, distributed=processes > 1, device=options.device,
-        )  # fmt: skip
+        common: dict[str, Any] = {
+            "importance": weights, "progress": show, "out": out, "force": options.force, "memory": options.memory,
+            "device": options.device,
+        }  # fmt: skip
+        if folder is None:
+            archive = compress(checkpoint, recipe, resume=options.resume, distributed=processes > 1, **common)
+        else:
+            from tersor.hf import compress_folder
+
+            archive = compress_folder(folder, recipe=recipe, **common)
     if rank > 0:
         return
     size = archive.size
     if options.json:
-        print_json(_made(archive, checkpoint, out, size, time.perf_counter() - started))
+        left_out = {} if folder is None else {"left_out": list(folder.left_out)}
+        print_json({**_made(archive, checkpoint, out, size, time.perf_counter() - started), **left_out})
         return
     bpp = 8 * size / max(plan.parameters, 1)
     print(f"{out}: {plan.nbytes:,} B -> {size:,} B, {plan.nbytes / size:.2f}x, {bpp:.3f} bits per parameter")
@@ -205,6 +218,8 @@ def _compress(options: argparse.Namespace, recipe: Recipe) -> None:
         print(f"smaller than the {plan.budget:,} B asked for: {spent}")
     if checkpoint.skipped:
         print(f"left out (no tensors, or beside the state dict): {', '.join(checkpoint.skipped[:10])}")
+    if folder is not None and folder.left_out:
+        print(f"not copied: {', '.join(folder.left_out[:10])}")
 
 
 def _place() -> tuple[int, int]:

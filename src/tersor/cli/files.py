@@ -30,6 +30,8 @@ def add_to(commands: Commands) -> None:
         metavar="SIZE",
         help="write a folder of shards of at most this size (2GB), larger tensors alone, and their index",
     )
+    text = "write coded matrices and kernels as int8, and beside each a float32 NAME.scale, one for each row"
+    sub.add_argument("--int8", action="store_true", help=text)
     sub.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
 
     text = "show what is inside: per tensor its representation, bits and error"
@@ -82,19 +84,30 @@ def _decompress(options: argparse.Namespace) -> None:
     if Path(os.path.realpath(options.out)) in Path(os.path.realpath(options.source)).parents and limit is not None:
         raise TersorError(f"{options.source} is in {options.out}, which would be replaced; give another folder")
     archive = open_archive(options.source)
+    copy = None
+    if options.int8:
+        from tersor.int8 import Int8Copy
+
+        copy = Int8Copy(archive)
     with progress() as show:
         arriving = _shown(archive, show)
-        if limit is None:
+        if copy is not None:
+            sizes = copy.write(options.out, arriving, limit=limit, force=options.force)
+        elif limit is None:
             sizes = [stream_safetensors(options.out, archive.entries, arriving, force=options.force)]
         else:
             sizes = stream_shards(options.out, archive.entries, arriving, limit=limit, force=options.force)
     size = sum(sizes)
     if options.json:
         shards = {} if limit is None else {"shards": len(sizes)}
-        print_json({"file": options.out, "size": size, "tensors": len(archive), **shards})
+        int8 = {} if copy is None else {"int8": len(copy.names), "int8_error_db": copy.error_db}
+        print_json({"file": options.out, "size": size, "tensors": len(archive), **shards, **int8})
     else:
         shards_told = "" if limit is None else f" in {len(sizes)} shards"
         print(f"{options.out}: {len(archive)} tensors, {size:,} B{shards_told}")
+        if copy is not None:
+            error = "no error" if copy.error_db is None else f"error {copy.error_db:.1f} dB"
+            print(f"{len(copy.names)} as int8, {error} beside the archive's own values")
 
 
 def _shown(archive: Archive, show: Show) -> Iterator[tuple[str, torch.Tensor]]:

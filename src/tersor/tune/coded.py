@@ -15,6 +15,7 @@ from tersor.codec import integers
 from tersor.errors import TersorError
 from tersor.representations import scales as stored_scales
 from tersor.representations.group import GroupReader
+from tersor.representations.group_symbols import symbols_of
 from tersor.representations.lattice_stage import centred
 from tersor.representations.records import GroupRecord
 from tersor.tune import decode
@@ -133,26 +134,13 @@ class CodedGroup(nn.Module):
 
 def _symbols(reader: GroupReader) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]:
     """Codes [N, M] and centred levels [N, D] of all vectors, tensor by tensor; None for a stage there is not."""
-    planes = reader.planes
-    starts = np.concatenate([[0], np.cumsum([s.rows * s.cols for s in planes.shapes])]).astype(np.int64)
-    codes = fine = None
-    if reader.codes is not None:
-        codes = np.empty((starts[-1], reader.codes.num_codebooks), dtype=np.int32)
-    if reader.lattice is not None:
-        fine = np.empty((starts[-1], reader.record.dim), dtype=np.float32)
-    for c in range(reader.chunks):
-        streams = reader.chunk_streams(c)
-        levels = reader.lattice.levels([c], streams[-1:])[0] if reader.lattice is not None else None
-        coded = reader.codes.codes(c, streams[0]) if reader.codes is not None else None
-        for k, piece in enumerate(planes.chunk(c)):
-            cols = planes.shapes[piece.tensor].cols
-            part = slice(starts[piece.tensor] + piece.first * cols, starts[piece.tensor] + piece.last * cols)
-            if codes is not None and coded is not None:
-                codes[part] = coded[k][1]
-            if fine is not None and levels is not None and reader.lattice is not None:
-                values = centred(planes.part(levels, c, k), reader.lattice.record)
-                fine[part] = np.moveaxis(values, 0, -1).reshape(-1, reader.record.dim)
-    return codes, fine
+    codes, points = [], []
+    for _, coded, levels in symbols_of(reader):
+        if coded is not None:
+            codes.append(coded)
+        if levels is not None and reader.lattice is not None:
+            points.append(centred(levels, reader.lattice.record))
+    return np.concatenate(codes) if codes else None, np.concatenate(points) if points else None
 
 
 def _owners(reader: GroupReader) -> NDArray[np.int64]:

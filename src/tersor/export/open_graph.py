@@ -1,0 +1,99 @@
+"""The graph whose weights an archive holds, opened: traced from a module, or read from the file that was compressed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tersor.archive import Archive
+from tersor.errors import TersorError
+from tersor.export.traced import check_opset, simplify, trace
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+    from torch import nn
+
+
+def traced(
+    archive: Archive, model: nn.Module, inputs: Sequence[torch.Tensor], opset: int
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """The module's graph, its parameters opened, and which tensor of the archive each name is."""
+    from tersor.user.calls import copied
+
+    network = archive.apply_(copied(model))
+    proto = trace(network, inputs, opset)
+    own = {id(value): name for name, value in reversed(list(network.state_dict(keep_vars=True).items()))}
+    first = {name: own[id(value)] for name, value in network.state_dict(keep_vars=True).items()}
+    tensors = {i.name: i for i in proto.graph.initializer}
+    names = {name: first[name] for name in tensors if first.get(name) in archive}
+    used = {first[name] for name in names}
+    coded = {archive.entries[i].owner for members in archive.index.coded for i in members}
+    for name, value in network.named_parameters():
+        if name in coded and name in first and first[name] not in used and not _unused(network, name, inputs):
+            raise TersorError(
+                f"{name} {tuple(value.shape)} is not in the exported graph: {_taker(network, name)} exports it in "
+                "another form, dense; export with --dense, or exclude it when compressing"
+            )
+    for name in names:
+        if tuple(tensors[name].dims) != archive.entries[position(archive, first[name])].shape:
+            raise TersorError(f"{name} has another shape in the exported graph; export with --dense")
+    return simplify(proto, set(names)), names
+
+
+def _taker(network: nn.Module, name: str) -> str:
+    """The module whose parameter it is, for messages."""
+    path = name.rpartition(".")[0]
+    return f"{type(network.get_submodule(path)).__name__} {path!r}" if path else type(network).__name__
+
+
+def _unused(network: nn.Module, name: str, inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether the output does not depend on a parameter: then it is rightly not in the graph."""
+    import torch
+
+    value = network.get_parameter(name)
+    before = value.detach().clone()
+    with torch.no_grad():
+        value.fill_(float("nan"))
+        out = network.eval()(*inputs)
+        value.copy_(before)
+    found = [out] if isinstance(out, torch.Tensor) else [v for v in _leaves(out) if isinstance(v, torch.Tensor)]
+    return not any(v.is_floating_point() and bool(v.isnan().any()) for v in found)
+
+
+def _leaves(value: Any) -> list[Any]:
+    from torch.utils._pytree import tree_leaves
+
+    return list(tree_leaves(value))
+
+
+def given(archive: Archive, graph: str | os.PathLike[str], form: str) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """The graph of a file, the initializers that the archive holds taken out."""
+    from tersor.checkpoint.onnx_files import load_onnx
+
+    proto = load_onnx(graph)
+    versions = {o.domain: o.version for o in proto.opset_import}
+    if form != "dense":
+        check_opset(versions.get("", versions.get("ai.onnx", 0)))
+    tensors = {i.name: i for i in proto.graph.initializer}
+    wrong = [
+        n for n in archive if n not in tensors or tuple(tensors[n].dims) != archive.entries[position(archive, n)].shape
+    ]
+    if wrong:
+        told = ", ".join(wrong[:10]) + " …" * (len(wrong) > 10)
+        raise TersorError(f"{os.fspath(graph)} does not fit {archive.name}: missing or of another shape: {told}")
+    for name in archive:
+        proto.graph.initializer.remove(tensors[name])
+    return proto, {entry.name: entry.owner for entry in archive.entries}
+
+
+def position(archive: Archive, name: str) -> int:
+    """Which of the archive's tensors has this name."""
+    return archive.index.names.index(name)
+
+
+def taken_names(proto: onnx.ModelProto) -> set[str]:
+    """All names of values in a graph."""
+    found = {v.name for v in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer)}
+    return found | {name for node in proto.graph.node for name in (*node.input, *node.output)}

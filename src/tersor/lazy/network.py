@@ -1,0 +1,209 @@
+"""A network whose coded tensors are decoded when they are used."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from tersor.archive import Archive
+from tersor.errors import TersorError
+from tersor.index import DTYPES
+from tersor.lazy.coded import CodedScalars, CodedSum, CodedTensor, Shared
+from tersor.lazy.linear import linear_forward
+from tersor.packed.groups import PackedScalars, pack
+from tersor.user.faults import described
+
+HOLDS = ("codes", "file", "dense")
+CHILD = "tersor_codes"
+"""The submodule of a layer that holds its codes."""
+
+
+def lazy(model: nn.Module, archive: Archive, *, hold: str = "codes") -> nn.Module:
+    """A network for inference whose coded weights are decoded when a layer uses them, and dropped after.
+
+    Args:
+        model: of the class whose parameters were compressed; it is copied, its coded parameters are not. It may be on
+            the meta device, so that a dense copy is never there.
+        archive: what `compress` made of it.
+        hold: `codes`: in memory as byte codes and codebooks, three to four bits a weight at two bits in the file; what
+            torch.compile and torch.export take. `file`: nothing in memory, each use reads and decodes its part of the
+            archive; the least memory, and slow where layers are small. `dense`: decoded at first use, and kept.
+
+    Returns:
+        A module of the same class; weights are the archive's, bit for bit. With `codes`, linear layers compute from
+        look-up tables where that is faster (`lazy.linear`), which adds in another order.
+
+    Raises:
+        TersorError: names or shapes differ, or `hold` is none of these.
+    """
+    if hold not in HOLDS:
+        raise TersorError(f"hold {hold!r} is unknown; take {', '.join(HOLDS)}")
+    network = _shell(model, archive)
+    index = archive.index
+    made = _tensors(archive, network, hold)
+    leaves: dict[nn.Module, dict[str, CodedTensor]] = {}
+    for k, name in enumerate(index.names):
+        i = index.ties.get(k, k)
+        if i in made:
+            path, _, leaf = name.rpartition(".")
+            owner = network.get_submodule(path)
+            leaves.setdefault(owner, {})[leaf] = made[i]
+    for owner, found in leaves.items():
+        _open(owner, found)
+    _fill(network, archive, {name for k, name in enumerate(index.names) if index.ties.get(k, k) in made})
+    return network.eval().requires_grad_(False)
+
+
+def _shell(model: nn.Module, archive: Archive) -> nn.Module:
+    """A copy of the model with the archive's structure, coded parameters shared with the model until they are taken."""
+    index = archive.index
+    coded = {index.names[k] for k in range(len(index.names)) if index.ties.get(k, k) in _coded(archive)}
+    named = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    memo = {id(value): value for name, value in named.items() if name in coded}
+    try:
+        network = copy.deepcopy(model, memo)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TersorError(f"{type(model).__name__} cannot be copied ({described(error)}); give one that can") from error
+    return archive.fit_(network)
+
+
+def _coded(archive: Archive) -> set[int]:
+    """Tensors that are codes, integers, or rules."""
+    return {i for members in archive.index.coded for i in members} | {i for i, _ in archive.index.made}
+
+
+class FileTensor(CodedTensor):
+    """A tensor that is read from the archive and decoded each time."""
+
+    def __init__(self, archive: Archive, i: int, dtype: torch.dtype) -> None:
+        index = archive.index
+        super().__init__(index.shapes[i], DTYPES[index.dtypes[i]], dtype)
+        self.archive, self.name, self.device = archive, index.names[i], torch.device("cpu")
+
+    def forward(self) -> torch.Tensor:
+        """The tensor."""
+        if torch.compiler.is_compiling():
+            raise TersorError("weights are read from the file here; export and compile take hold='codes'")
+        return self.archive[self.name].to(self.device, self.dtype)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> FileTensor:
+        super()._apply(fn, recurse)
+        self.device = fn(torch.zeros(0)).device
+        return self
+
+
+class HeldTensor(FileTensor):
+    """The same, kept after its first use."""
+
+    value: torch.Tensor | None = None
+
+    def forward(self) -> torch.Tensor:
+        """The tensor."""
+        if self.value is None:
+            self.value = super().forward()
+        return self.value
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> HeldTensor:
+        super()._apply(fn, recurse)
+        self.value = None if self.value is None else fn(self.value)
+        return self
+
+
+def _tensors(archive: Archive, network: nn.Module, hold: str) -> dict[int, CodedTensor]:
+    """A module for each tensor of the archive that is not kept, by position."""
+    index = archive.index
+    state = network.state_dict()
+    kinds = {i: state[index.names[i]].dtype for i in _coded(archive)}
+    if hold != "codes":
+        kind = FileTensor if hold == "file" else HeldTensor
+        return {i: kind(archive, i, dtype) for i, dtype in kinds.items()}
+    out: dict[int, CodedTensor] = {}
+    for group in pack(archive):
+        shared = Shared(group)
+        for t, i in enumerate(group.tensors):
+            stored = DTYPES[index.dtypes[i]]
+            if isinstance(group, PackedScalars):
+                out[i] = CodedScalars(group, t, shared, stored, kinds[i])
+            else:
+                out[i] = CodedSum(group, t, shared, stored, kinds[i])
+    return out  # rules take a seed here and seconds to compute: they are kept dense
+
+
+def _open(owner: nn.Module, found: dict[str, CodedTensor]) -> None:
+    """Let a module find decoded tensors where its parameters were."""
+    for leaf in found:
+        owner._parameters.pop(leaf, None)
+        owner._buffers.pop(leaf, None)
+    holder = nn.Module()
+    for leaf, tensor in found.items():
+        holder.add_module(f"{leaf}_", tensor)
+    kind = type(owner)
+    members: dict[str, Any] = {leaf: property(_reader(f"{leaf}_")) for leaf in found}
+    if isinstance(owner, nn.RNNBase):
+        members["_flat_weights"] = property(_flat_weights, lambda module, value: None)
+    if kind.forward is nn.Linear.forward and "weight" in found:
+        members["forward"] = linear_forward
+    owner.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, **members})
+    owner.add_module(CHILD, holder)
+
+
+def _reader(leaf: str) -> Callable[[nn.Module], torch.Tensor]:
+    def read(module: nn.Module) -> torch.Tensor:
+        tensor: torch.Tensor = module._modules[CHILD]._modules[leaf]()  # type: ignore[union-attr,misc]
+        return tensor
+
+    return read
+
+
+def _flat_weights(module: nn.RNNBase) -> list[torch.Tensor]:
+    """Recurrent layers keep a second list of their weights."""
+    return [getattr(module, name) for name in module._flat_weights_names]
+
+
+def _fill(network: nn.Module, archive: Archive, coded: set[str]) -> None:
+    """Tensors that are not coded, with the archive's values; nothing may stay on the meta device.
+
+    Raises:
+        TersorError: a buffer that is in no state dict is on the meta device.
+    """
+    index = archive.index
+    for i, tensor in archive._arrays(
+        {i for i in range(len(index.names)) if index.names[i] not in coded} - index.ties.keys()
+    ):
+        for k, name in enumerate(index.names):
+            if index.ties.get(k, k) != i:
+                continue
+            path, _, leaf = name.rpartition(".")
+            owner = network.get_submodule(path)
+            old = owner._parameters.get(leaf)
+            if old is not None:
+                owner._parameters[leaf] = nn.Parameter(_beside(tensor, old), requires_grad=False)
+            elif owner._buffers.get(leaf) is not None:
+                owner._buffers[leaf] = _beside(tensor, owner.get_buffer(leaf))
+    left = [
+        name for name, value in (*network.named_parameters(), *network.named_buffers()) if value.device.type == "meta"
+    ]
+    counters = [name for name in left if name.endswith("num_batches_tracked")]
+    for name in counters:
+        path, _, leaf = name.rpartition(".")
+        network.get_submodule(path)._buffers[leaf] = torch.tensor(0)
+    left = [name for name in left if name not in counters]
+    if left:
+        raise TersorError(
+            f"{', '.join(left[:10])} of {type(network).__name__} are on the meta device and in no archive; "
+            "build the model on a real device"
+        )
+
+
+def _beside(tensor: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+    """The tensor in the type and on the device of the one it replaces; on the CPU if that has none."""
+    return tensor.to("cpu" if old.device.type == "meta" else old.device, old.dtype)
