@@ -24,10 +24,12 @@ BENCHMARKS = {
     "recipes": "the ready recipes of recipes/, on digits; what they measured is pasted on top of each",
     "step": "time of a tuning step against the same step on the dense network",
     "sharing": "which layers use the same codewords, against random assignment",
+    "lookup": "a linear layer from its codes by tables, against torch's dense product",
+    "runtime": "what runs from codes: ONNX files, memory of lazy networks, linear layers",
     "results": "only write docs/results.md from the stored JSON files",
 }
 
-WITHOUT_DATA = {"kernels", "memory", "scale", "recipes", "results"}
+WITHOUT_DATA = {"kernels", "lookup", "memory", "scale", "recipes", "results"}
 DIGITS = ("digits-mlp", "digits-cnn")
 """Networks of `classic` that are trained when they are asked for."""
 

@@ -8,6 +8,7 @@ from benchmarks import (
     accuracy,
     classic_tables,
     recipes,
+    runtime_tables,
     scale_tables,
     seeds,
     sharing,
@@ -34,6 +35,8 @@ NAMES = (
     "classic",
     "papers",
     "recipes",
+    "lookup",
+    "runtime",
 )
 
 INTRODUCTION = """\
@@ -105,6 +108,10 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         sections += ["## Memory", tables.memory(results["memory"])]
     if results.get("scale"):
         sections += ["## Scale", SCALE, *scale_tables.sections(results["scale"])]
+    if results.get("runtime"):
+        sections += ["## Running from codes", runtime_tables.TEXT, *runtime_tables.sections(results["runtime"])]
+    if results.get("lookup"):
+        sections += ["### Tables alone, batch 1", runtime_tables.lookup(results["lookup"])]
     if results.get("accuracy"):
         sections += ["## Accuracy after coding, without tuning", accuracy.table(results["accuracy"])]
     if results.get("classic"):
@@ -123,7 +130,8 @@ def every_figure(results: dict[str, dict[str, Any]]) -> list[Figure]:
     """Bars of the codec, then those of tuning."""
     tuned = tuned_figures.figures(seeds.averaged(results.get("tuning", {})), results.get("step", {}))
     classic = classic_tables.figures(results.get("classic", {}), results.get("papers", {}))
-    return figures(results) + tuned + scale_tables.figures(results.get("scale", {})) + classic
+    runtime = runtime_tables.figures(results.get("runtime", {}))
+    return figures(results) + tuned + scale_tables.figures(results.get("scale", {})) + classic + runtime
 
 
 def describe(entry: dict[str, Any]) -> str:
@@ -133,11 +141,14 @@ def describe(entry: dict[str, Any]) -> str:
 
 def runs(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Every stored run by a name that says where it is."""
-    found = {name: results[name] for name in ("kernels", "memory") if results[name]}
+    found = {name: results[name] for name in ("kernels", "memory", "lookup") if results.get(name)}
     for name in ("fixed_rate", "speed", "accuracy", "step", "sharing"):
         found |= {f"{name}, {checkpoint}": entry for checkpoint, entry in results.get(name, {}).items()}
     for name in ("scale", "papers"):
         found |= {f"{name}, {case}": entry for case, entry in results.get(name, {}).items()}
+    for case, entry in results.get("runtime", {}).items():
+        rows = entry if case == "onnx" else {"": entry}
+        found |= {f"runtime, {case} {name}".strip(): row for name, row in rows.items()}
     for recipe, entry in results.get("recipes", {}).items():
         found |= {f"recipes, {recipe}, {checkpoint}": row for checkpoint, row in entry.items()}
     for checkpoint, entry in results.get("classic", {}).items():

@@ -28,7 +28,7 @@ def test_symbols_are_those_of_the_readers() -> None:
     (group,) = pack(archive)
     assert isinstance(group, PackedScalars) and group.grids is not None
     reader = archive.scalar_group(0)
-    np.testing.assert_array_equal(group.symbols.rows()[0], reader.symbols(0))
+    np.testing.assert_array_equal(group.symbols.rows()[0].reshape(64, 50), reader.symbols(0))
     np.testing.assert_array_equal(group.grids[0][0], reader.grids[0].scales)
 
 

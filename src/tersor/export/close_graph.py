@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tersor.archive import Archive
 from tersor.errors import TersorError
+from tersor.export.copies import copy_of
 from tersor.export.graph import Builder, Names
 from tersor.export.open_graph import taken_names
 from tersor.export.weights import initializer
@@ -15,9 +14,6 @@ from tersor.export.weights import initializer
 if TYPE_CHECKING:
     import onnx
     import torch
-
-_LARGE = 1024
-"""Elements from which a constant may be a copy of a weight."""
 
 
 def close(proto: onnx.ModelProto, build: Builder, dense: dict[str, torch.Tensor]) -> None:
@@ -63,19 +59,23 @@ def check_no_copies(proto: onnx.ModelProto, archive: Archive, own: set[str]) -> 
     """Make sure that no coded tensor is in the graph dense, but for those of these names, which are so on purpose.
 
     Raises:
-        TersorError: there is a constant as large as a coded tensor that the archive does not keep; names it and who
-            takes it.
+        TersorError: a constant is a copy of a coded tensor; names it and who takes it.
     """
-    sizes = {archive.entries[i].numel for members in archive.index.coded for i in members}
+    import torch
+    from onnx import numpy_helper
+
     users: dict[str, str] = {}
     for node in proto.graph.node:
         for name in node.input:
             users.setdefault(name, node.op_type)
-    for tensor in proto.graph.initializer:
-        floats = tensor.data_type in (1, 10, 11, 16)
-        count = int(np.prod(tensor.dims)) if tensor.dims else 1
-        if floats and tensor.name not in own and count >= _LARGE and count in sizes:
+    floats = [i for i in proto.graph.initializer if i.data_type in (1, 10, 11) and i.name not in own]
+    floats += [
+        a.t for n in proto.graph.node if n.op_type == "Constant" for a in n.attribute if a.t.data_type in (1, 10, 11)
+    ]
+    for tensor in floats:
+        found = copy_of(archive, torch.from_numpy(numpy_helper.to_array(tensor).copy()))
+        if found is not None:
             raise TersorError(
-                f"the graph holds a dense copy of a coded weight: {tensor.name} {list(tensor.dims)}, taken by "
-                f"{users.get(tensor.name, 'nothing')}; export with --dense, or exclude the layer when compressing"
+                f"the graph holds a dense copy of {found}: a constant {list(tensor.dims)} taken by "
+                f"{users.get(tensor.name, 'Constant')}; export with --dense, or exclude the layer when compressing"
             )

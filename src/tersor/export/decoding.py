@@ -34,10 +34,11 @@ def decode(graph: Builder, group: PackedGroup | PackedScalars, outs: dict[int, s
     whole = total is None and group.basis is None and group.vectors[0].dim == 1  # planes are the tensors themselves
     if group.levels is not None:
         assert group.values is not None
-        rows = _rows(graph, group.levels, graph.constant(group.values))
+        points = graph.constant(group.values)
         if whole:
-            _finish(graph, group, rows, outs)
+            _finish(graph, group, _apart(graph, group.levels, points), outs)
             return
+        rows = _rows(graph, group.levels, points)
         part = _vectors(graph, group, rows, sum(counts))
         total = part if total is None else graph.add("Add", total, part)
     assert total is not None
@@ -62,43 +63,56 @@ def _codes(graph: Builder, word: Words) -> str:
 
 
 def _rows(graph: Builder, packed: Tuples, values: str) -> list[str]:
-    """All rows as float32, [n] each ([lines, length] where a row has several)."""
+    """All rows as float32 [n]: each class is gathered at once, and split."""
     out: dict[int, str] = {}
     for kind in packed.classes:
-        flat = _class(graph, kind, values)
-        size, sizes, names = max(kind.size, 1), [], []
+        book, codes = _class(graph, kind, values)
+        flat = graph.add("Gather", book, codes)
+        if kind.size:
+            flat = graph.add("Reshape", flat, graph.integers(-1))
+        sizes, names = [], []
         for r in kind.rows:
-            lines, length = packed.shapes[r]
-            full = -(-length // size) * size
+            length = packed.shapes[r][1]
             out[r] = graph.names()
-            sizes.append(lines * full if lines > 1 else length)
+            sizes.append(length)
             names.append(out[r])
-            if lines == 1 and full > length:
-                sizes.append(full - length)
+            if short := -length % max(kind.size, 1):  # what fills the last tuple
+                sizes.append(short)
                 names.append(graph.names())
-        split = graph.split("Split", [flat, graph.integers(*sizes)], names, axis=0)
-        del split
-        for r in kind.rows:
-            lines, length = packed.shapes[r]
-            full = -(-length // size) * size
-            if lines > 1 and full > length:
-                square = graph.add("Reshape", out[r], graph.integers(lines, full))
-                out[r] = graph.add("Slice", square, graph.integers(0), graph.integers(length), graph.integers(1))
+        graph.split("Split", [flat, graph.integers(*sizes)], names, axis=0)
     return [out[r] for r in range(len(packed.shapes))]
 
 
-def _class(graph: Builder, kind: TupleClass, values: str) -> str:
-    """The values of a class, flat."""
+def _apart(graph: Builder, packed: Tuples, values: str) -> list[str]:
+    """All rows as float32, in any shape: codes are split, which are smaller, and each row is gathered by itself."""
+    out: dict[int, str] = {}
+    for kind in packed.classes:
+        book, codes = _class(graph, kind, values)
+        size = max(kind.size, 1)
+        lengths = [packed.shapes[r][1] for r in kind.rows]
+        parts = [codes]
+        if len(lengths) > 1:
+            sizes = graph.integers(*(-(-length // size) for length in lengths))
+            parts = graph.split("Split", [codes, sizes], [graph.names() for _ in lengths], axis=0)
+        for r, length, part in zip(kind.rows, lengths, parts, strict=True):
+            out[r] = graph.add("Gather", book, part)
+            if length % size:
+                flat = graph.add("Reshape", out[r], graph.integers(-1))
+                out[r] = graph.add("Slice", flat, graph.integers(0), graph.integers(length))
+    return [out[r] for r in range(len(packed.shapes))]
+
+
+def _class(graph: Builder, kind: TupleClass, values: str) -> tuple[str, str]:
+    """The codebook of a class, float32 [K, size] (or [K]), and its codes, int32, escapes put right."""
     codes = graph.add("Cast", graph.constant(kind.codes), to=_INT32)
     if kind.book is None:
-        return graph.add("Gather", values, codes)
+        return values, codes
     if len(kind.escaped):
         mark = graph.add("Equal", codes, graph.constant(np.array(ESCAPE, dtype=np.int32)))
         where = graph.add("Reshape", graph.add("NonZero", mark), graph.integers(-1))
         escaped = graph.add("Cast", graph.constant(kind.escaped), to=_INT32)
         codes = graph.add("ScatterElements", codes, where, escaped, axis=0)
-    book = graph.add("Gather", values, graph.add("Cast", graph.constant(kind.book), to=_INT32))
-    return graph.add("Reshape", graph.add("Gather", book, codes), graph.integers(-1))
+    return graph.add("Gather", values, graph.add("Cast", graph.constant(kind.book), to=_INT32)), codes
 
 
 def _vectors(graph: Builder, group: PackedGroup, rows: list[str], count: int) -> str:
@@ -159,7 +173,7 @@ def _spread(graph: Builder, run: str, mask: np.ndarray) -> str:
 
 def _scalars(graph: Builder, group: PackedScalars, outs: dict[int, str]) -> None:
     """Shared values, or integers less their zero points times their scales."""
-    rows = _rows(graph, group.symbols, graph.constant(group.values))
+    rows = _apart(graph, group.symbols, graph.constant(group.values))
     for t, (i, part) in enumerate(zip(group.tensors, rows, strict=True)):
         if group.grids is not None:
             scales, zeros = (array.reshape(-1, 1) for array in group.grids[t])

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from tersor.archive import Archive
 from tersor.errors import TersorError
+from tersor.export.copies import copy_of
 from tersor.files import atomic_output
+from tersor.lazy.network import CHILD
 
 if TYPE_CHECKING:
     import torch
@@ -89,14 +91,14 @@ def _check(archive: Archive, held: dict[str, torch.Tensor]) -> None:
     """No tensor of the program is a coded weight.
 
     Raises:
-        TersorError: one is as large as a coded tensor, in floats.
+        TersorError: one is, in floats.
     """
-    index = archive.index
-    sizes = {archive.entries[i].numel for members in index.coded for i in members}
-    kept = {archive.entries[i].numel for i, _, _ in index.kept} | {archive.entries[i].numel for i, _ in index.made}
     for name, value in held.items():
-        if value.is_floating_point() and value.numel() in sizes - kept and value.numel() >= 1024:
-            raise TersorError(f"the program holds a dense copy of a coded weight, {name}; export plain weights instead")
+        if f".{CHILD}." in f".{name}" or not value.is_floating_point():
+            continue  # codes and codebooks
+        found = copy_of(archive, value)
+        if found is not None:
+            raise TersorError(f"the program holds a dense copy of {found}, {name}; export plain weights instead")
 
 
 def _compress(plain: Path, small: Path) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NEEDED_OPSET = 13
 """Split takes its sizes as an input from here on."""
 DEFAULT_OPSET = 18
+_FOLDED = 1024
+"""Bytes of the largest constant that simplifying may make: masks and tables of angles stay computed."""
 
 
 def check_opset(opset: int) -> None:
@@ -75,7 +77,7 @@ def simplify(proto: onnx.ModelProto, opened: set[str]) -> onnx.ModelProto:
         proto.graph.initializer.remove(tensor)
         proto.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
     with _quiet():
-        simple: onnx.ModelProto = onnxscript.optimizer.optimize(proto)
+        simple: onnx.ModelProto = onnxscript.optimizer.optimize(proto, output_size_limit=_FOLDED)
     return simple
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,17 @@ def lazy(model: nn.Module, archive: Archive, *, hold: str = "codes") -> nn.Modul
     for owner, found in leaves.items():
         _open(owner, found)
     _fill(network, archive, {name for k, name in enumerate(index.names) if index.ties.get(k, k) in made})
+    del made
+    _give_back()
     return network.eval().requires_grad_(False)
+
+
+def _give_back() -> None:
+    """Memory that packing took goes back to the system, where the C library can do that (glibc)."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        return
 
 
 def _shell(model: nn.Module, archive: Archive) -> nn.Module:
@@ -127,7 +138,7 @@ def _tensors(archive: Archive, network: nn.Module, hold: str) -> dict[int, Coded
         kind = FileTensor if hold == "file" else HeldTensor
         return {i: kind(archive, i, dtype) for i, dtype in kinds.items()}
     out: dict[int, CodedTensor] = {}
-    for group in pack(archive):
+    for group in pack(archive, lines=True):
         shared = Shared(group)
         for t, i in enumerate(group.tensors):
             stored = DTYPES[index.dtypes[i]]

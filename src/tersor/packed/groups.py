@@ -88,8 +88,12 @@ class PackedScalars:
         return self.symbols.nbytes + self.values.nbytes + grids
 
 
-def pack(archive: Archive) -> list[PackedGroup | PackedScalars]:
+def pack(archive: Archive, *, lines: bool = False) -> list[PackedGroup | PackedScalars]:
     """Every group and scalar group of an archive, packed.
+
+    Args:
+        archive: what `compress` made.
+        lines: lines of matrices begin with a code of their own, as a layer needs that is computed from codes.
 
     Raises:
         ArchiveError: a section is damaged.
@@ -97,11 +101,11 @@ def pack(archive: Archive) -> list[PackedGroup | PackedScalars]:
     index = archive.index
     out: list[PackedGroup | PackedScalars] = []
     for g, record in enumerate(index.groups):
-        out.append(_group(archive.group(g), record.tensors))
+        out.append(_group(archive.group(g), record.tensors, lines))
     for g, scalar in enumerate(index.scalars):
         reader = archive.scalar_group(g)
         count = len(reader.shapes)
-        symbols = tuples.pack(lambda: (_lines(reader.symbols(t)) for t in range(count)))  # noqa: B023
+        symbols = tuples.pack(lambda: (reader.symbols(t).reshape(1, -1) for t in range(count)))  # noqa: B023
         if not scalar.bits:
             packed = PackedScalars(scalar.tensors, tuple(reader.shapes), symbols, reader.palette[symbols.points], None)
         else:
@@ -113,12 +117,7 @@ def pack(archive: Archive) -> list[PackedGroup | PackedScalars]:
     return out
 
 
-def _lines(array: NDArray[np.integer]) -> NDArray[np.integer]:
-    """As lines: matrices by row, so that a layer can be computed from codes; all else in one."""
-    return array if array.ndim == 2 else array.reshape(1, -1)
-
-
-def _group(reader: GroupReader, tensors: Sequence[int]) -> PackedGroup:
+def _group(reader: GroupReader, tensors: Sequence[int], lines: bool) -> PackedGroup:
     record = reader.record
     shapes = tuple(tuple(s) for s in reader.shapes)
     zeros = reader.sparse is not None
@@ -126,7 +125,7 @@ def _group(reader: GroupReader, tensors: Sequence[int]) -> PackedGroup:
     vectors = tuple(_flat(shape) for shape in shapes) if spread else tuple(reader.planes.shapes)
     packed = values = None
     if reader.lattice is not None:
-        packed = tuples.pack(lambda: _rows(reader, shapes, vectors, spread))
+        packed = tuples.pack(lambda: _rows(reader, shapes, vectors, spread, lines))
         assert record.lattice is not None
         part = np.float32(np.float32(record.lattice.step) / SHIFT_UNIT)
         values = centred(packed.points.astype(np.int32), record.lattice) * part
@@ -161,7 +160,7 @@ def _flat(shape: tuple[int, ...]) -> Shape:
 
 
 def _rows(
-    reader: GroupReader, shapes: Sequence[tuple[int, ...]], vectors: Sequence[Shape], spread: bool
+    reader: GroupReader, shapes: Sequence[tuple[int, ...]], vectors: Sequence[Shape], spread: bool, apart: bool
 ) -> Iterator[NDArray[np.integer]]:
     """The rows that `tuples` packs, tensor by tensor, one for each coefficient; zeros where a mask says so."""
     for t, _, levels in symbols_of(reader):
@@ -172,7 +171,13 @@ def _rows(
             whole[mask] = levels.reshape(-1)[: np.count_nonzero(mask)]
             levels = whole.reshape(-1, 1)
         shape, stand = shapes[t], vectors[t]
-        matrix = len(shape) == 2 and stand.dim == 1 and stand.rows == shape[0] and stand.size == shape[0] * shape[1]
+        matrix = (
+            apart
+            and len(shape) == 2
+            and stand.dim == 1
+            and stand.rows == shape[0]
+            and stand.size == shape[0] * shape[1]
+        )
         lines = stand.rows if matrix else 1
         for column in levels.T:
             yield column.reshape(lines, -1)
