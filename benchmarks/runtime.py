@@ -44,16 +44,18 @@ WIDTH, DEPTH = 1024, 64
 def run(options: Options) -> None:
     """The cases asked for, to runtime.json; others keep their results."""
     for case in options.cases or CASES:
-        results = store.read(NAME)
-        results.setdefault(case, {})
         if case == "onnx":
             for name in options.checkpoints:
-                results[case] |= {f"{name}, {label}": row for label, row in onnx_rows(name, options.quick).items()}
-        elif case == "lazy":
-            results[case] = lazy_rows(options.quick)
+                _keep(case, {f"{name}, {label}": row for label, row in onnx_rows(name, options.quick).items()})
         else:
-            results[case] = linear_rows(options.quick)
-        store.write(NAME, results)
+            _keep(case, {"lazy": lazy_rows, "linear": linear_rows}[case](options.quick))
+
+
+def _keep(case: str, found: dict[str, Any]) -> None:
+    """Add to what is stored."""
+    results = store.read(NAME)
+    results[case] = results.get(case, {}) | found
+    store.write(NAME, results)
 
 
 # ---------------------------------------------------------------------- ONNX

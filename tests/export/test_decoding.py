@@ -27,10 +27,11 @@ def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(proto.SerializeToString(), options)
 
 
+@pytest.mark.parametrize("opset", [NEEDED_OPSET, 13])
 @pytest.mark.parametrize("made", list(archives()))
-def test_onnxruntime_decodes_the_weights_of_the_file(made: Callable[[], tersor.Archive]) -> None:
+def test_onnxruntime_decodes_the_weights_of_the_file(made: Callable[[], tersor.Archive], opset: int) -> None:
     archive = made()
-    index, graph, outs = archive.index, Builder(Names(set())), {}
+    index, graph, outs = archive.index, Builder(Names(set()), opset), {}
     exact = {}
     for group in pack(archive):
         names = {i: graph.names() for i in group.tensors}
@@ -42,7 +43,7 @@ def test_onnxruntime_decodes_the_weights_of_the_file(made: Callable[[], tersor.A
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, index.shapes[i]) for i, name in outs.items()]
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "weights", [], values, graph.initializers),
-        opset_imports=[helper.make_opsetid("", NEEDED_OPSET)],
+        opset_imports=[helper.make_opsetid("", opset)],
         ir_version=8,
     )
     onnx.checker.check_model(proto)
@@ -68,6 +69,6 @@ def test_names_are_short_and_free() -> None:
 
 
 def test_equal_constants_are_held_once() -> None:
-    graph = Builder(Names(set()))
+    graph = Builder(Names(set()), 13)
     assert graph.integers(3, 4) == graph.integers(3, 4) != graph.integers(4, 3)
     assert len(graph.initializers) == 2

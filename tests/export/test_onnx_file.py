@@ -159,8 +159,9 @@ def graph_file(path: Path, opset: int = 17) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
 
 
-def test_from_onnx_to_onnx(tmp_path: Path) -> None:
-    graph_file(tmp_path / "net.onnx")
+@pytest.mark.parametrize("opset", [11, 17])
+def test_from_onnx_to_onnx(opset: int, tmp_path: Path) -> None:
+    graph_file(tmp_path / "net.onnx", opset)
     archive = tersor.compress(tmp_path / "net.onnx", tersor.Recipe(bpp=4))
     made = export_onnx(archive, tmp_path / "small.onnx", graph=tmp_path / "net.onnx")
     assert made.size < 0.5 * (tmp_path / "net.onnx").stat().st_size
@@ -176,9 +177,9 @@ def test_from_onnx_to_onnx(tmp_path: Path) -> None:
 
 def test_another_graph_and_an_old_one_are_told(tmp_path: Path) -> None:
     graph_file(tmp_path / "net.onnx")
-    graph_file(tmp_path / "old.onnx", opset=11)
+    graph_file(tmp_path / "old.onnx", opset=10)
     archive = tersor.compress(tmp_path / "net.onnx", tersor.Recipe(bpp=4))
-    with pytest.raises(TersorError, match="opset 11 is too old to decode weights in the graph"):
+    with pytest.raises(TersorError, match="opset 10 is too old to decode weights in the graph"):
         export_onnx(archive, tmp_path / "out.onnx", graph=tmp_path / "old.onnx")
     other = tersor.compress(network(), tersor.Recipe(bpp=6))
     with pytest.raises(TersorError, match=r"net.onnx does not fit .*: missing or of another shape: conv.weight"):

@@ -43,9 +43,7 @@ def decode(graph: Builder, group: PackedGroup | PackedScalars, outs: dict[int, s
         total = part if total is None else graph.add("Add", total, part)
     assert total is not None
     alive = [t for t, n in enumerate(counts) if n]
-    split = graph.split(
-        "Split", [total, graph.integers(*(counts[t] for t in alive))], [graph.names() for _ in alive], axis=0
-    )
+    split = graph.split(total, [counts[t] for t in alive])
     parts = dict(zip(alive, split, strict=True))
     _finish(graph, group, [parts.get(t) for t in range(len(counts))], outs)
 
@@ -79,7 +77,7 @@ def _rows(graph: Builder, packed: Tuples, values: str) -> list[str]:
             if short := -length % max(kind.size, 1):  # what fills the last tuple
                 sizes.append(short)
                 names.append(graph.names())
-        graph.split("Split", [flat, graph.integers(*sizes)], names, axis=0)
+        graph.split(flat, sizes, names)
     return [out[r] for r in range(len(packed.shapes))]
 
 
@@ -92,8 +90,7 @@ def _apart(graph: Builder, packed: Tuples, values: str) -> list[str]:
         lengths = [packed.shapes[r][1] for r in kind.rows]
         parts = [codes]
         if len(lengths) > 1:
-            sizes = graph.integers(*(-(-length // size) for length in lengths))
-            parts = graph.split("Split", [codes, sizes], [graph.names() for _ in lengths], axis=0)
+            parts = graph.split(codes, [-(-length // size) for length in lengths])
         for r, length, part in zip(kind.rows, lengths, parts, strict=True):
             out[r] = graph.add("Gather", book, part)
             if length % size:

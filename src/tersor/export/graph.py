@@ -55,8 +55,8 @@ class Builder:
         initializers: constants, equal ones once.
     """
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
+    def __init__(self, names: Names, opset: int) -> None:
+        self.names, self.opset = names, opset
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -76,14 +76,23 @@ class Builder:
 
     def add(self, kind: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
         """A node with one output."""
-        return self.split(kind, inputs, [out or self.names()], **attributes)[0]
+        name = out or self.names()
+        self._node(kind, inputs, [name], **attributes)
+        return name
 
-    def split(self, kind: str, inputs: Sequence[str], outs: Sequence[str], **attributes: Any) -> list[str]:
-        """A node with outputs of these names."""
+    def split(self, value: str, sizes: Sequence[int], outs: Sequence[str] | None = None) -> list[str]:
+        """Parts of these sizes along the first axis, under these names, or new ones."""
+        names = [self.names() for _ in sizes] if outs is None else list(outs)
+        if self.opset < 13:  # sizes were an attribute
+            self._node("Split", [value], names, axis=0, split=list(sizes))
+        else:
+            self._node("Split", [value, self.integers(*sizes)], names, axis=0)
+        return names
+
+    def _node(self, kind: str, inputs: Sequence[str], outs: Sequence[str], **attributes: Any) -> None:
         from onnx import helper
 
         self.nodes.append(helper.make_node(kind, list(inputs), list(outs), **attributes))
-        return list(outs)
 
     def integers(self, *values: int) -> str:
         """A constant of int64 [n]: shapes, bounds, sizes."""

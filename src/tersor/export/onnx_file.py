@@ -11,7 +11,7 @@ from tersor.archive import Archive
 from tersor.errors import TersorError
 from tersor.export.close_graph import check_no_copies, close, compact
 from tersor.export.graph import Builder, Names, require_onnx
-from tersor.export.open_graph import given, taken_names, traced
+from tersor.export.open_graph import given, opset_of, taken_names, traced
 from tersor.export.traced import DEFAULT_OPSET, check_opset
 from tersor.export.weights import codes_in, int8_in, left_dense
 from tersor.files import atomic_output
@@ -79,14 +79,13 @@ def export_onnx(
     if (model is None) == (graph is None):
         raise TersorError("give a model with example inputs, or the .onnx file the archive was made of: one of them")
     if model is not None:
-        if form != "dense":
-            check_opset(opset)
+        check_opset(opset, form)
         proto, names = traced(archive, model, inputs or (), opset)
     else:
         assert graph is not None
         proto, names = given(archive, graph, form)
     state = archive.state_dict()
-    build = Builder(Names(taken_names(proto)))
+    build = Builder(Names(taken_names(proto)), opset_of(proto))
     opened = set(names)
     if form == "codes":
         coded, size = codes_in(archive, build, names)

@@ -73,9 +73,7 @@ def given(archive: Archive, graph: str | os.PathLike[str], form: str) -> tuple[o
     from tersor.checkpoint.onnx_files import load_onnx
 
     proto = load_onnx(graph)
-    versions = {o.domain: o.version for o in proto.opset_import}
-    if form != "dense":
-        check_opset(versions.get("", versions.get("ai.onnx", 0)))
+    check_opset(opset_of(proto), form)
     tensors = {i.name: i for i in proto.graph.initializer}
     wrong = [
         n for n in archive if n not in tensors or tuple(tensors[n].dims) != archive.entries[position(archive, n)].shape
@@ -97,3 +95,8 @@ def taken_names(proto: onnx.ModelProto) -> set[str]:
     """All names of values in a graph."""
     found = {v.name for v in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer)}
     return found | {name for node in proto.graph.node for name in (*node.input, *node.output)}
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators."""
+    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)

@@ -17,23 +17,24 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-NEEDED_OPSET = 13
-"""Split takes its sizes as an input from here on."""
+NEEDED_OPSET, INT8_OPSET = 11, 13
+"""ScatterElements, and DequantizeLinear by rows, are there from here on."""
 DEFAULT_OPSET = 18
 _FOLDED = 1024
 """Bytes of the largest constant that simplifying may make: masks and tables of angles stay computed."""
 
 
-def check_opset(opset: int) -> None:
-    """Make sure that decoding can be said in this opset.
+def check_opset(opset: int, form: str) -> None:
+    """Make sure that weights in this form can be said in this opset.
 
     Raises:
         TersorError: it cannot.
     """
-    if opset < NEEDED_OPSET:
+    needed = {"codes": NEEDED_OPSET, "int8": INT8_OPSET}.get(form, 0)
+    if opset < needed:
         raise TersorError(
-            f"opset {opset} is too old to decode weights in the graph (Split with sizes needs {NEEDED_OPSET}); "
-            f"take {NEEDED_OPSET} or newer, or --dense"
+            f"opset {opset} is too old to decode weights in the graph; take {needed} or newer, or --dense "
+            "(onnx.version_converter makes a newer file of an old one)"
         )
 
 
