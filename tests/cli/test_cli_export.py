@@ -75,6 +75,9 @@ def test_wrong_usage(folder: Path, arguments: list[str], said: str, capsys: pyte
     [
         (["--model", "nets:small", "--input", "axb"], "--input axb is no shape; write 1x3x32x32"),
         (["--model", "nets:small", "--input", "1x3:int99"], "is no shape"),
+        (["--model", "nets:small", "--input", "²x3"], "is no shape"),
+        (["--model", "nets:small", "--input", "99999999999x99999999"], "cannot be made"),
+        (["--graph", "none.onnx"], "none.onnx does not exist"),
         (["--model", "nets:wide", "--input", "1x64"], "does not fit Sequential"),
         (["--model", "nets:small", "--input", "8x16x4x4", "--opset", "7"], "opset 7 is too old"),
         (["--graph", "nets.py"], "is no ONNX model, or damaged"),

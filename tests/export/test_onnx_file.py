@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,50 @@ def test_another_graph_and_an_old_one_are_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out.onnx").exists()
 
 
+def test_a_half_model_of_a_float_archive(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 64))
+    archive, x = tersor.compress(model, tersor.Recipe(bpp=6)), [torch.randn(8, 64).half()]
+    want = archive.apply_(copy.deepcopy(model).half())(*x).detach().numpy()
+    for form in ("codes", "int8"):
+        export_onnx(archive, tmp_path / "net.onnx", copy.deepcopy(model).half(), x, form=form, force=True)
+        np.testing.assert_allclose(run(tmp_path / "net.onnx", x)[0], want, rtol=0.05, atol=0.05)
+
+
+def test_names_inside_subgraphs_and_notes_stay(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+
+    def branch(name: str, factor: float) -> onnx.GraphProto:
+        constant = numpy_helper.from_array(np.array(factor, dtype=np.float32), "0")
+        node = helper.make_node("Mul", ["h", "0"], ["1"])
+        out = [helper.make_tensor_value_info("1", TensorProto.FLOAT, None)]
+        return helper.make_graph([node], name, [], out, [constant])
+
+    then, other = branch("then", 2.0), branch("else", -1.0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("ReduceSum", ["h"], ["s"], keepdims=0),
+        helper.make_node("Greater", ["s", "zero"], ["c"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    weights = {"w": random.normal(size=(64, 64)).astype(np.float32), "zero": np.array(0, dtype=np.float32)}
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(proto, {"classes": "cat, dog"})
+    onnx.save(proto, tmp_path / "net.onnx")
+    archive = tersor.compress(tmp_path / "net.onnx", tersor.Recipe(bpp=6))
+    export_onnx(archive, tmp_path / "small.onnx", graph=tmp_path / "net.onnx")
+    assert onnx.load(tmp_path / "small.onnx").metadata_props[0].value == "cat, dog"
+    x = torch.randn(2, 64)
+    h = x @ archive["w"]
+    want = h * (2.0 if float(h.sum()) > 0 else -1.0)
+    np.testing.assert_allclose(run(tmp_path / "small.onnx", [x])[0], want.numpy(), rtol=1e-4, atol=1e-4)
+
+
 # ---------------------------------------------------------------------- bad input
 class Recurrent(nn.Module):
     def __init__(self) -> None:
@@ -235,6 +280,8 @@ def test_a_weight_that_is_baked_in_is_told(tmp_path: Path) -> None:
 
 def test_wrong_calls_are_told(tmp_path: Path) -> None:
     archive = tersor.compress(network(), tersor.Recipe(bpp=6))
+    with pytest.raises(TersorError, match="opset 99 is newer than this onnx knows"):
+        export_onnx(archive, tmp_path / "a.onnx", network(), inputs(), opset=99)
     with pytest.raises(TersorError, match="opset 9 is too old"):
         export_onnx(archive, tmp_path / "a.onnx", network(), inputs(), opset=9)
     with pytest.raises(TersorError, match="does not fit Linear"):

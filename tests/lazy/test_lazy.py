@@ -224,3 +224,54 @@ def test_a_layer_without_escapes_among_others_that_have_some() -> None:
     assert books[0] is not None and all(tables is None or tables.codebooks.shape[1] <= 256 for tables in books)
     x = torch.randn(1, 64)
     torch.testing.assert_close(made(x), dense(x), rtol=1e-4, atol=1e-3)
+
+
+def two() -> tuple[nn.Module, tersor.Archive, nn.Module]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 64))
+    archive = tersor.compress(model, tersor.Recipe(bpp=4))
+    return lazy(model, archive), archive, archive.apply_(copy.deepcopy(model))
+
+
+def test_tables_step_aside_for_what_records_or_traces_or_casts() -> None:
+    made, _, dense = two()
+    x = torch.randn(1, 64)
+    torch.testing.assert_close(torch.jit.trace(made, torch.randn(1, 64))(x), dense(x))
+    torch.testing.assert_close(torch.func.vmap(made)(torch.randn(3, 1, 64) * 0 + x), dense(x).expand(3, 1, 64))
+    torch.testing.assert_close(torch.fx.experimental.proxy_tensor.make_fx(made)(torch.randn(1, 64))(x), dense(x))
+    wanted = x.clone().requires_grad_()
+    made(wanted).sum().backward()
+    assert wanted.grad is not None and bool(wanted.grad.any())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert made(x).dtype == made(torch.randn(9, 64)).dtype == torch.bfloat16
+
+
+def test_half_weights_are_rounded_whatever_the_batch() -> None:
+    model = nn.Linear(128, 64, bias=False).bfloat16()
+    archive = tersor.compress(model, tersor.Recipe(bpp=4, min_size=1))
+    made = lazy(nn.Linear(128, 64, bias=False), archive)
+    torch.testing.assert_close(made(torch.eye(128)[:2]), archive["weight"].float().T[:2], rtol=0, atol=0)
+
+
+class Scaled(nn.Sequential):
+    """Runs its children, and has a parameter of its own."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.scale = nn.Parameter(torch.randn(64, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            x = layer(x)
+        out: torch.Tensor = super().forward(x) @ self.scale
+        return out
+
+
+def test_who_runs_its_children_does_not_meet_the_codes() -> None:
+    torch.manual_seed(0)
+    model = Scaled(nn.Linear(64, 64), nn.ReLU())
+    archive = tersor.compress(model, tersor.Recipe(bpp=4))
+    made, x = lazy(model, archive), torch.randn(9, 64)
+    assert len(made) == 2
+    torch.testing.assert_close(made(x), archive.apply_(copy.deepcopy(model))(x))
+    torch.testing.assert_close(made.double()(x.double()), archive.apply_(copy.deepcopy(model)).double()(x.double()))

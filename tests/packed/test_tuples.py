@@ -81,3 +81,8 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     first, second = (tuples.pack([laplacian(s, 1, 5000, 1.0) for s in range(3)]) for _ in range(2))
     for one, other in zip(first.classes, second.classes, strict=True):
         assert one.codes.tobytes() == other.codes.tobytes() and one.escaped.tobytes() == other.escaped.tobytes()
+
+
+def test_more_distinct_integers_than_two_bytes_tell_apart() -> None:
+    row = np.concatenate([np.zeros(400_000, dtype=np.int64), np.arange(70_000)])[None]
+    np.testing.assert_array_equal(tuples.pack([row]).rows()[0], row)

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-_TYPES = {
-    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
-    11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
+TYPES = {
+    "float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "bool": 9, "float16": 10,
+    "float64": 11, "uint32": 12, "uint64": 13, "complex64": 14, "complex128": 15, "bfloat16": 16,
 }  # fmt: skip
-"""onnx.TensorProto's numbers of types."""
+"""onnx.TensorProto's numbers of torch's types."""
+_NAMES = {number: name for name, number in TYPES.items()}
 
 
 def load_onnx(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -30,8 +31,14 @@ def load_onnx(path: str | os.PathLike[str]) -> onnx.ModelProto:
         import onnx
     except ImportError as error:
         raise TersorError('.onnx files need one more package: pip install "tersor[onnx]"') from error
+    if not os.path.exists(path):
+        raise TersorError(f"{os.fspath(path)} does not exist; check the path")
     try:
         return onnx.load(os.fspath(path))
+    except (onnx.checker.ValidationError, FileNotFoundError) as error:
+        raise TersorError(
+            f"{os.fspath(path)} keeps data in other files, which are missing beside it: {error}"
+        ) from error
     except Exception as error:  # protobuf raises its own kinds, onnx others
         raise TersorError(
             f"{os.fspath(path)} is no ONNX model, or damaged ({type(error).__name__}); get it again"
@@ -45,11 +52,11 @@ def from_onnx(path: Path) -> Checkpoint:
         TersorError: the file cannot be read, or has no initializers.
     """
     proto = load_onnx(path)
-    tensors = {i.name: i for i in proto.graph.initializer if i.data_type in _TYPES}
+    tensors = {i.name: i for i in proto.graph.initializer if i.data_type in _NAMES}
     if not tensors:
         raise TersorError(f"{path} has no initializers; there is nothing to compress")
     skipped = tuple(i.name for i in proto.graph.initializer if i.name not in tensors)
-    entries = tuple(Entry(name, _TYPES[t.data_type], tuple(t.dims)) for name, t in tensors.items())
+    entries = tuple(Entry(name, _NAMES[t.data_type], tuple(t.dims)) for name, t in tensors.items())
 
     def load(name: str) -> torch.Tensor:
         import torch

@@ -59,8 +59,10 @@ def _export(options: argparse.Namespace) -> None:
         raise usage_error("export: give --model with --input, or --graph")
     if options.model is not None and not options.input:
         raise usage_error("export: --model needs an example --input, like 1x3x32x32")
-    if suffix == ".pt2" and (options.graph or options.int8 or options.dense or options.opset):
+    if suffix == ".pt2" and (options.graph or options.int8 or options.dense or options.opset is not None):
         raise usage_error("export: .pt2 takes --model and --input only")
+    if options.graph is not None and (options.input or options.opset is not None):
+        raise usage_error("export: --graph has its own inputs and opset; leave --input and --opset out")
     check_out(options.source, options.out, options.force)
     from tersor.api import open as open_archive
 
@@ -81,8 +83,8 @@ def _onnx(archive: Archive, options: argparse.Namespace) -> dict[str, Any]:
     model, inputs = _network(options) if options.model is not None else (None, None)
     form = "int8" if options.int8 else "dense" if options.dense else "codes"
     made = export_onnx(
-        archive, options.out, model, inputs, graph=options.graph, form=form, opset=options.opset or DEFAULT_OPSET,
-        force=options.force, tell=_tell,
+        archive, options.out, model, inputs, graph=options.graph, form=form, force=options.force, tell=_tell,
+        opset=DEFAULT_OPSET if options.opset is None else options.opset,
     )  # fmt: skip
     return {
         "size": made.size, "form": form, "codes": made.codes, "graph": made.graph, "coded": len(made.coded),

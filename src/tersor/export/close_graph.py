@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def close(proto: onnx.ModelProto, build: Builder, dense: dict[str, torch.Tensor]) -> None:
+def close(proto: onnx.ModelProto, build: Builder, dense: dict[str, torch.Tensor], kinds: dict[str, int]) -> None:
     """Close the graph: decoding nodes first, plain tensors as initializers."""
     inputs = [v for v in proto.graph.input if v.name not in {o for n in build.nodes for o in n.output} | dense.keys()]
     del proto.graph.input[:]
@@ -26,14 +26,15 @@ def close(proto: onnx.ModelProto, build: Builder, dense: dict[str, torch.Tensor]
     proto.graph.node.extend([*build.nodes, *nodes])
     proto.graph.initializer.extend(build.initializers)
     for name, value in dense.items():
-        proto.graph.initializer.append(initializer(name, value))
+        proto.graph.initializer.append(initializer(name, value, kinds[name]))
 
 
 def compact(proto: onnx.ModelProto) -> None:
     """Short names for what is between, none for nodes, no notes: a graph of codes is otherwise mostly words."""
     kept = {v.name for v in (*proto.graph.input, *proto.graph.output)}
+    kept |= {v.values.name for v in proto.graph.sparse_initializer}
     if any(a.type in (5, 10) for n in proto.graph.node for a in n.attribute):  # subgraphs see outer names
-        kept |= taken_names(proto)
+        kept |= taken_names(proto.graph)
     names = Names(kept | {i.name for i in proto.graph.initializer} | {""})
     short: dict[str, str] = {}
     initial = {i.name for i in proto.graph.initializer}
@@ -48,14 +49,13 @@ def compact(proto: onnx.ModelProto) -> None:
                     field[k] = short[name]
     del proto.graph.value_info[:]
     del proto.graph.metadata_props[:]
-    del proto.metadata_props[:]
     proto.doc_string = proto.graph.doc_string = ""
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         value.doc_string = ""
         del value.metadata_props[:]
 
 
-def check_no_copies(proto: onnx.ModelProto, archive: Archive, own: set[str]) -> None:
+def check_no_copies(proto: onnx.ModelProto, archive: Archive, own: set[str], state: dict[str, torch.Tensor]) -> None:
     """Make sure that no coded tensor is in the graph dense, but for those of these names, which are so on purpose.
 
     Raises:
@@ -73,7 +73,7 @@ def check_no_copies(proto: onnx.ModelProto, archive: Archive, own: set[str]) -> 
         a.t for n in proto.graph.node if n.op_type == "Constant" for a in n.attribute if a.t.data_type in (1, 10, 11)
     ]
     for tensor in floats:
-        found = copy_of(archive, torch.from_numpy(numpy_helper.to_array(tensor).copy()))
+        found = copy_of(archive, state, torch.from_numpy(numpy_helper.to_array(tensor).copy()))
         if found is not None:
             raise TersorError(
                 f"the graph holds a dense copy of {found}: a constant {list(tensor.dims)} taken by "

@@ -80,26 +80,26 @@ def export_onnx(
         raise TersorError("give a model with example inputs, or the .onnx file the archive was made of: one of them")
     if model is not None:
         check_opset(opset, form)
-        proto, names = traced(archive, model, inputs or (), opset)
+        proto, names, kinds = traced(archive, model, inputs or (), opset)
     else:
         assert graph is not None
-        proto, names = given(archive, graph, form)
+        proto, names, kinds = given(archive, graph, form)
     state = archive.state_dict()
-    build = Builder(Names(taken_names(proto)), opset_of(proto))
+    build = Builder(Names(taken_names(proto.graph)), opset_of(proto))
     opened = set(names)
     if form == "codes":
-        coded, size = codes_in(archive, build, names)
+        coded, size = codes_in(archive, build, names, kinds)
     elif form == "int8":
-        coded, size = int8_in(archive, build, names, state)
+        coded, size = int8_in(archive, build, names, state, kinds)
     else:
         coded, size = set(), 0
-    close(proto, build, {name: state[names[name]] for name in opened - coded})
+    close(proto, build, {name: state[names[name]] for name in sorted(opened - coded)}, kinds)
     dense = left_dense(archive, names, coded, form)
     for name, why in dense.items():
         tell(f"{name} stays dense: {why}")
     compact(proto)
     if form != "dense":
-        check_no_copies(proto, archive, set(names) - coded)
+        check_no_copies(proto, archive, set(names) - coded, state)
     data = proto.SerializeToString()
     if len(data) > _LIMIT:
         raise TersorError(

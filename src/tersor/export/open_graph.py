@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def traced(
-    archive: Archive, model: nn.Module, inputs: Sequence[torch.Tensor], opset: int
-) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """The module's graph, its parameters opened, and which tensor of the archive each name is."""
+Opened = tuple["onnx.ModelProto", dict[str, str], dict[str, int]]
+"""A graph, which tensor of the archive each open name is, and the graph's number of its type."""
+
+
+def traced(archive: Archive, model: nn.Module, inputs: Sequence[torch.Tensor], opset: int) -> Opened:
+    """The module's graph, its parameters opened."""
     from tersor.user.calls import copied
 
     network = archive.apply_(copied(model))
@@ -39,7 +41,8 @@ def traced(
     for name in names:
         if tuple(tensors[name].dims) != archive.entries[position(archive, first[name])].shape:
             raise TersorError(f"{name} has another shape in the exported graph; export with --dense")
-    return simplify(proto, set(names)), names
+    kinds = {name: tensors[name].data_type for name in names}
+    return simplify(proto, set(names)), names, kinds
 
 
 def _taker(network: nn.Module, name: str) -> str:
@@ -68,7 +71,7 @@ def _leaves(value: Any) -> list[Any]:
     return list(tree_leaves(value))
 
 
-def given(archive: Archive, graph: str | os.PathLike[str], form: str) -> tuple[onnx.ModelProto, dict[str, str]]:
+def given(archive: Archive, graph: str | os.PathLike[str], form: str) -> Opened:
     """The graph of a file, the initializers that the archive holds taken out."""
     from tersor.checkpoint.onnx_files import load_onnx
 
@@ -81,9 +84,10 @@ def given(archive: Archive, graph: str | os.PathLike[str], form: str) -> tuple[o
     if wrong:
         told = ", ".join(wrong[:10]) + " …" * (len(wrong) > 10)
         raise TersorError(f"{os.fspath(graph)} does not fit {archive.name}: missing or of another shape: {told}")
+    kinds = {name: tensors[name].data_type for name in archive}
     for name in archive:
         proto.graph.initializer.remove(tensors[name])
-    return proto, {entry.name: entry.owner for entry in archive.entries}
+    return proto, {entry.name: entry.owner for entry in archive.entries}, kinds
 
 
 def position(archive: Archive, name: str) -> int:
@@ -91,10 +95,17 @@ def position(archive: Archive, name: str) -> int:
     return archive.index.names.index(name)
 
 
-def taken_names(proto: onnx.ModelProto) -> set[str]:
-    """All names of values in a graph."""
-    found = {v.name for v in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer)}
-    return found | {name for node in proto.graph.node for name in (*node.input, *node.output)}
+def taken_names(graph: onnx.GraphProto) -> set[str]:
+    """All names of values in a graph, and in those inside it."""
+    found = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+    found |= {v.values.name for v in graph.sparse_initializer}
+    for node in graph.node:
+        found.update(node.input, node.output)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    found |= taken_names(inner)
+    return found
 
 
 def opset_of(proto: onnx.ModelProto) -> int:

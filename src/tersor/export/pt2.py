@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tersor.archive import Archive
 from tersor.errors import TersorError
 from tersor.export.copies import copy_of
+from tersor.export.traced import quiet, said
 from tersor.files import atomic_output
 from tersor.lazy.network import CHILD
 
@@ -63,12 +64,10 @@ def export_pt2(
 
     network = lazy(model, archive)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), quiet():
             program = torch.export.export(network, tuple(inputs))
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise TersorError(f"torch cannot export {type(model).__name__}: {said[0][:300]}") from error
+        raise TersorError(f"torch cannot export {type(model).__name__}: {said(error)}") from error
     for node in program.graph.nodes:
         for note in _NOTES:
             node.meta.pop(note, None)
@@ -93,10 +92,11 @@ def _check(archive: Archive, held: dict[str, torch.Tensor]) -> None:
     Raises:
         TersorError: one is, in floats.
     """
+    state = archive.state_dict()
     for name, value in held.items():
         if f".{CHILD}." in f".{name}" or not value.is_floating_point():
             continue  # codes and codebooks
-        found = copy_of(archive, value)
+        found = copy_of(archive, state, value)
         if found is not None:
             raise TersorError(f"the program holds a dense copy of {found}, {name}; export plain weights instead")
 

@@ -142,7 +142,7 @@ class CodedSum(CodedTensor):
         n = group.vectors[t].rows * group.vectors[t].cols
         first = sum(s.rows * s.cols for s in group.vectors[:t])
         self.words: list[tuple[int, int, int]] = []
-        for m, word in enumerate(group.codes):
+        for m, word in enumerate(group.codes if n else ()):
             mine = words.pack(word.codes()[first : first + n], word.size)
             self.words.append((mine.size, mine.each, mine.count))
             self.keep(**{f"codes{m}": mine.data, f"codebook{m}": shared.codebooks[m]})

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from tersor.kernels.lookup import lookup
 from tersor.kernels.native import extension
@@ -54,6 +55,8 @@ def tables_of(coded: CodedTensor) -> Tables | None:
     """Tables for a matrix that is codes alone, or lattice points in rows of one class; None for any other."""
     if not isinstance(coded, CodedSum) or len(coded.shape) != 2 or coded.where is not None or coded.basis is not None:
         return None
+    if coded.stored != "float32" or coded.dtype != torch.float32:
+        return None  # weights are rounded once more
     rows, columns = coded.shape
     scales = None if coded.scales is None else coded.scales.reshape(-1)
     if coded.vectors[0] != rows or coded.vectors[1] * coded.vectors[2] != columns:
@@ -94,13 +97,27 @@ def _nearest(words: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
 
 def linear_forward(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """What `nn.Linear` computes; from tables where there are few rows of input."""
-    few = x.numel() <= MOST_ROWS * x.shape[-1] and x.device.type == "cpu" and x.dtype == torch.float32
-    if few and not torch.compiler.is_compiling() and extension() is not None:
+    if _plain(x) and x.numel() <= MOST_ROWS * x.shape[-1] and extension() is not None:
         tables = held(self._modules["tersor_codes"]._modules["weight_"])  # type: ignore[union-attr,arg-type]
         if tables is not None:
             y = tables.multiply(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.out_features)
             return y if self.bias is None else y + self.bias
     return F.linear(x, self.weight, self.bias)
+
+
+def _plain(x: torch.Tensor) -> bool:
+    """Whether the kernel may read x: on the CPU in float32, and nothing records, traces, transforms or casts."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) is torch.Tensor
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not (torch.is_grad_enabled() and x.requires_grad)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.jit.is_tracing()
+        and _get_current_dispatch_mode() is None
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
 
 
 def held(coded: CodedTensor) -> Tables | None:

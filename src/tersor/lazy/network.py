@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,8 +35,10 @@ def lazy(model: nn.Module, archive: Archive, *, hold: str = "codes") -> nn.Modul
             archive; the least memory, and slow where layers are small. `dense`: decoded at first use, and kept.
 
     Returns:
-        A module of the same class; weights are the archive's, bit for bit. With `codes`, linear layers compute from
-        look-up tables where that is faster (`lazy.linear`), which adds in another order.
+        A module whose layers are of subclasses of their own, in evaluation mode, for inference: weights are the
+        archive's, bit for bit, made anew for whoever reads them, so that writing to one changes nothing. With `codes`,
+        linear layers with few rows of input compute from look-up tables (`lazy.linear`), which add in another order and
+        hold the codes a second time.
 
     Raises:
         TersorError: names or shapes differ, or `hold` is none of these.
@@ -134,19 +136,24 @@ def _tensors(archive: Archive, network: nn.Module, hold: str) -> dict[int, Coded
     index = archive.index
     state = network.state_dict()
     kinds = {i: state[index.names[i]].dtype for i in _coded(archive)}
+    places = {i: state[index.names[i]].device for i in _coded(archive)}
     if hold != "codes":
         kind = FileTensor if hold == "file" else HeldTensor
-        return {i: kind(archive, i, dtype) for i, dtype in kinds.items()}
+        return {i: _placed(kind(archive, i, dtype), places[i]) for i, dtype in kinds.items()}
     out: dict[int, CodedTensor] = {}
     for group in pack(archive, lines=True):
         shared = Shared(group)
         for t, i in enumerate(group.tensors):
             stored = DTYPES[index.dtypes[i]]
-            if isinstance(group, PackedScalars):
-                out[i] = CodedScalars(group, t, shared, stored, kinds[i])
-            else:
-                out[i] = CodedSum(group, t, shared, stored, kinds[i])
+            kind_ = CodedScalars if isinstance(group, PackedScalars) else CodedSum
+            made: CodedTensor = kind_(group, t, shared, stored, kinds[i])  # type: ignore[arg-type]
+            out[i] = _placed(made, places[i])
     return out  # rules take a seed here and seconds to compute: they are kept dense
+
+
+def _placed(tensor: CodedTensor, device: torch.device) -> CodedTensor:
+    """On the device of the parameter it replaces; on the CPU if that has none."""
+    return tensor if device.type in ("cpu", "meta") else tensor.to(device)
 
 
 def _open(owner: nn.Module, found: dict[str, CodedTensor]) -> None:
@@ -163,8 +170,39 @@ def _open(owner: nn.Module, found: dict[str, CodedTensor]) -> None:
         members["_flat_weights"] = property(_flat_weights, lambda module, value: None)
     if kind.forward is nn.Linear.forward and "weight" in found:
         members["forward"] = linear_forward
-    owner.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, **members})
-    owner.add_module(CHILD, holder)
+    key = (kind, tuple(sorted(found)))
+    try:
+        if key not in _MADE:
+            _MADE[key] = type(kind.__name__, (kind,), {"__module__": kind.__module__, **members, **_hiding(kind)})
+        object.__setattr__(owner, "__class__", _MADE[key])
+    except TypeError as error:
+        raise TersorError(
+            f"weights of a {kind.__name__} cannot be lazy ({error}); load the archive into the model"
+        ) from error
+    owner._modules[CHILD] = holder
+
+
+_MADE: dict[tuple[type, tuple[str, ...]], type] = {}
+"""Classes made so far, by the layer's own and the weights that are lazy."""
+
+
+def _hiding(kind: type) -> dict[str, Any]:
+    """Members that keep the holder from whoever goes through a module's children to run them."""
+
+    def named_children(self: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        return (pair for pair in kind.named_children(self) if pair[0] != CHILD)  # type: ignore[attr-defined]
+
+    def _apply(self: nn.Module, fn: Any, *rest: Any, **named: Any) -> nn.Module:
+        self._modules[CHILD]._apply(fn)  # type: ignore[union-attr]
+        return kind._apply(self, fn, *rest, **named)  # type: ignore[attr-defined]
+
+    def shown(self: nn.Module) -> Iterator[nn.Module]:
+        return (module for name, module in self._modules.items() if name != CHILD and module is not None)
+
+    members: dict[str, Any] = {"named_children": named_children, "_apply": _apply}
+    if issubclass(kind, (nn.Sequential, nn.ModuleList)):
+        members |= {"__iter__": shown, "__len__": lambda self: sum(1 for _ in shown(self))}
+    return members
 
 
 def _reader(leaf: str) -> Callable[[nn.Module], torch.Tensor]:
@@ -211,7 +249,7 @@ def _fill(network: nn.Module, archive: Archive, coded: set[str]) -> None:
     if left:
         raise TersorError(
             f"{', '.join(left[:10])} of {type(network).__name__} are on the meta device and in no archive; "
-            "build the model on a real device"
+            "build the model on a real device, or give them values first"
         )
 
 

@@ -29,15 +29,15 @@ class TupleClass:
 
     Attributes:
         size: integers per code; 0 where codes are positions in `Tuples.points` themselves.
-        book: positions in `Tuples.points`, uint8 or uint16 [K, size]; codes below `ESCAPE` are its first rows. None
-            where `size` is 0.
+        book: positions in `Tuples.points`, uint8, uint16 or int32 [K, size]; codes below `ESCAPE` are its first rows.
+            None where `size` is 0.
         codes: uint8 [n] of all rows, one after the other (uint16 or int32 [n] where `size` is 0).
         escaped: rows of `book` that the codes `ESCAPE` stand for, in order, uint16 or int32 [e].
         rows: which rows, rising.
     """
 
     size: int
-    book: NDArray[np.unsignedinteger] | None
+    book: NDArray[np.integer] | None
     codes: NDArray[np.integer]
     escaped: NDArray[np.integer]
     rows: tuple[int, ...]
@@ -206,7 +206,7 @@ def _cost(row: _Seen, keys: Counted, size: int, book: Integers | None, plain: in
     tuples, often = keys[size]
     away = ~_within(tuples, book)
     lines, length = row.shape
-    longer = min(row.weight, 2.0) * float(away.sum()) * size * min(plain, 2)  # rare tuples seldom come twice
+    longer = min(row.weight, 2.0) * float(away.sum()) * size * plain  # rare tuples seldom come twice
     return lines * -(-length // size) + 2 * row.weight * float(often[away].sum()) + longer
 
 
@@ -223,7 +223,7 @@ def _total(
     rows: Sequence[_Seen], keys: list[Counted], books: dict[int, Integers], sizes: list[int], plain: int
 ) -> float:
     """Bytes of rows and codebooks."""
-    entries = sum(size * len(book) for size, book in books.items()) * min(plain, 2)
+    entries = sum(size * len(book) for size, book in books.items()) * plain
     return entries + sum(_cost(r, k, s, books.get(s), plain) for r, k, s in zip(rows, keys, sizes, strict=True))
 
 
@@ -291,7 +291,7 @@ class _Coder:
             return TupleClass(0, None, codes, np.zeros(0, dtype=np.uint16), rows)
         longer, where = np.unique(np.concatenate(self.away), return_inverse=True)
         book = np.concatenate([np.resize(self.book, ESCAPE), longer]) if longer.size else self.book
-        words = _digits(book, self.size, self.fill).astype((np.uint8, np.uint16)[self.count > 256])
+        words = _digits(book, self.size, self.fill).astype(_WIDTHS[_width(self.count)])
         escaped = (ESCAPE + where).astype((np.uint16, np.int32)[len(book) > 1 << 16])
         return TupleClass(self.size, words, codes, escaped, rows)
 
