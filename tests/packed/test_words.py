@@ -28,3 +28,13 @@ def test_bytes_and_pairs_of_bytes() -> None:
     assert words.pack(np.array([0, 255]), 256).data.dtype == np.uint8
     assert words.pack(np.array([0, 65535]), 65536).data.dtype == np.uint16
     assert words.pack(np.array([0, 511]), 512).each == 7
+
+
+@given(st.sampled_from((3, 200, 257, 512, 65536)), st.integers(1, 300), st.data())
+def test_a_part_holds_its_codes(size: int, count: int, data: st.DataObject) -> None:
+    codes = np.random.default_rng(count).integers(0, size, count)
+    first = data.draw(st.integers(0, count))
+    length = data.draw(st.integers(0, count - first))
+    part = words.pack(codes, size).part(first, length)
+    np.testing.assert_array_equal(part.codes(), codes[first : first + length])
+    assert part.count == length

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tersor.archive import Archive
 from tersor.errors import TersorError
@@ -38,8 +38,9 @@ def traced(archive: Archive, model: nn.Module, inputs: Sequence[torch.Tensor], o
                 f"{name} {tuple(value.shape)} is not in the exported graph: {_taker(network, name)} exports it in "
                 "another form, dense; export with --dense, or exclude it when compressing"
             )
+    shapes = {entry.name: entry.shape for entry in archive.entries}
     for name in names:
-        if tuple(tensors[name].dims) != archive.entries[position(archive, first[name])].shape:
+        if tuple(tensors[name].dims) != shapes[first[name]]:
             raise TersorError(f"{name} has another shape in the exported graph; export with --dense")
     kinds = {name: tensors[name].data_type for name in names}
     return simplify(proto, set(names)), names, kinds
@@ -54,6 +55,7 @@ def _taker(network: nn.Module, name: str) -> str:
 def _unused(network: nn.Module, name: str, inputs: Sequence[torch.Tensor]) -> bool:
     """Whether the output does not depend on a parameter: then it is rightly not in the graph."""
     import torch
+    from torch.utils._pytree import tree_leaves
 
     value = network.get_parameter(name)
     before = value.detach().clone()
@@ -61,14 +63,8 @@ def _unused(network: nn.Module, name: str, inputs: Sequence[torch.Tensor]) -> bo
         value.fill_(float("nan"))
         out = network.eval()(*inputs)
         value.copy_(before)
-    found = [out] if isinstance(out, torch.Tensor) else [v for v in _leaves(out) if isinstance(v, torch.Tensor)]
+    found = [v for v in tree_leaves(out) if isinstance(v, torch.Tensor)]
     return not any(v.is_floating_point() and bool(v.isnan().any()) for v in found)
-
-
-def _leaves(value: Any) -> list[Any]:
-    from torch.utils._pytree import tree_leaves
-
-    return list(tree_leaves(value))
 
 
 def given(archive: Archive, graph: str | os.PathLike[str], form: str) -> Opened:
@@ -78,9 +74,7 @@ def given(archive: Archive, graph: str | os.PathLike[str], form: str) -> Opened:
     proto = load_onnx(graph)
     check_opset(opset_of(proto), form)
     tensors = {i.name: i for i in proto.graph.initializer}
-    wrong = [
-        n for n in archive if n not in tensors or tuple(tensors[n].dims) != archive.entries[position(archive, n)].shape
-    ]
+    wrong = [e.name for e in archive.entries if e.name not in tensors or tuple(tensors[e.name].dims) != e.shape]
     if wrong:
         told = ", ".join(wrong[:10]) + " …" * (len(wrong) > 10)
         raise TersorError(f"{os.fspath(graph)} does not fit {archive.name}: missing or of another shape: {told}")
@@ -88,11 +82,6 @@ def given(archive: Archive, graph: str | os.PathLike[str], form: str) -> Opened:
     for name in archive:
         proto.graph.initializer.remove(tensors[name])
     return proto, {entry.name: entry.owner for entry in archive.entries}, kinds
-
-
-def position(archive: Archive, name: str) -> int:
-    """Which of the archive's tensors has this name."""
-    return archive.index.names.index(name)
 
 
 def taken_names(graph: onnx.GraphProto) -> set[str]:

@@ -15,7 +15,6 @@ from torch import nn
 
 from tersor.archive import restore
 from tersor.lattice.basis import SCALE
-from tersor.packed import words
 from tersor.packed.groups import PackedGroup, PackedScalars
 from tersor.packed.tuples import ESCAPE, Tuples, starts
 
@@ -71,7 +70,7 @@ class Tupled(nn.Module):
         self._count = len(rows)
         for kind in packed.classes:
             at = starts(kind, packed.shapes)
-            mine = [(k, r) for k, r in enumerate(kind.rows) if r in set(rows)]
+            mine = [(k, r) for k, r in enumerate(kind.rows) if r in rows]
             if not mine:
                 continue
             codes = np.concatenate([kind.codes[at[k] : at[k + 1]] for k, _ in mine])
@@ -83,7 +82,8 @@ class Tupled(nn.Module):
                 continue
             self.register_buffer(f"book{n}", books[kind.size])
             places = kind.places
-            inside = np.concatenate([np.flatnonzero((places >= at[k]) & (places < at[k + 1])) for k, _ in mine])
+            ends = [np.searchsorted(places, at[k : k + 2]) for k, _ in mine]
+            inside = np.concatenate([np.arange(*pair) for pair in ends])
             if inside.size:
                 self.register_buffer(f"escaped{n}", torch.from_numpy(kind.escaped[inside].astype(np.int32)))
                 here = np.flatnonzero(codes == ESCAPE).astype(np.int32)
@@ -143,7 +143,7 @@ class CodedSum(CodedTensor):
         first = sum(s.rows * s.cols for s in group.vectors[:t])
         self.words: list[tuple[int, int, int]] = []
         for m, word in enumerate(group.codes if n else ()):
-            mine = words.pack(word.codes()[first : first + n], word.size)
+            mine = word.part(first, n)
             self.words.append((mine.size, mine.each, mine.count))
             self.keep(**{f"codes{m}": mine.data, f"codebook{m}": shared.codebooks[m]})
         self.levels: Tupled | None = None

@@ -74,7 +74,8 @@ def _give_back() -> None:
 def _shell(model: nn.Module, archive: Archive) -> nn.Module:
     """A copy of the model with the archive's structure, coded parameters shared with the model until they are taken."""
     index = archive.index
-    coded = {index.names[k] for k in range(len(index.names)) if index.ties.get(k, k) in _coded(archive)}
+    places = _coded(archive)
+    coded = {name for k, name in enumerate(index.names) if index.ties.get(k, k) in places}
     named = {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
@@ -135,8 +136,9 @@ def _tensors(archive: Archive, network: nn.Module, hold: str) -> dict[int, Coded
     """A module for each tensor of the archive that is not kept, by position."""
     index = archive.index
     state = network.state_dict()
-    kinds = {i: state[index.names[i]].dtype for i in _coded(archive)}
-    places = {i: state[index.names[i]].device for i in _coded(archive)}
+    coded = _coded(archive)
+    kinds = {i: state[index.names[i]].dtype for i in coded}
+    places = {i: state[index.names[i]].device for i in coded}
     if hold != "codes":
         kind = FileTensor if hold == "file" else HeldTensor
         return {i: _placed(kind(archive, i, dtype), places[i]) for i, dtype in kinds.items()}

@@ -16,9 +16,8 @@ from tersor.packed.words import Words
 from tersor.representations import affine
 from tersor.representations.group import GroupReader
 from tersor.representations.group_symbols import symbols_of
-from tersor.representations.lattice_stage import centred
-
-SHIFT_UNIT = np.float32(128)
+from tersor.representations.lattice_stage import SHIFT_UNIT, centred
+from tersor.representations.sparse import scatter
 
 
 @dataclass(frozen=True)
@@ -127,14 +126,13 @@ def _group(reader: GroupReader, tensors: Sequence[int], lines: bool) -> PackedGr
     if reader.lattice is not None:
         packed = tuples.pack(lambda: _rows(reader, shapes, vectors, spread, lines))
         assert record.lattice is not None
-        part = np.float32(np.float32(record.lattice.step) / SHIFT_UNIT)
+        part = np.float32(record.lattice.step) / np.float32(SHIFT_UNIT)
         values = centred(packed.points.astype(np.int32), record.lattice) * part
     entries = units = None
     codes: tuple[Words, ...] = ()
     if reader.codes is not None:
         units = np.array(record.steps, dtype=np.float32)
-        safe = np.where(units > 0, units, np.inf).astype(np.float32)
-        entries = np.rint(reader.codes.codebooks / safe[:, None, None]).astype(np.int8)
+        entries = reader.codes.entries.astype(np.int8)
         kind = (np.uint8, np.uint16)[record.codebook_size > 256]
         stacked = np.concatenate([c.astype(kind) for _, c, _ in symbols_of(reader) if c is not None])
         codes = tuple(words.pack(c, record.codebook_size) for c in stacked.T)
@@ -166,10 +164,7 @@ def _rows(
     for t, _, levels in symbols_of(reader):
         assert levels is not None
         if spread and reader.sparse is not None:
-            mask = reader.sparse.mask(t)
-            whole = np.zeros(mask.shape, dtype=np.int32)
-            whole[mask] = levels.reshape(-1)[: np.count_nonzero(mask)]
-            levels = whole.reshape(-1, 1)
+            levels = scatter(levels, reader.sparse.mask(t)).reshape(-1, 1)
         shape, stand = shapes[t], vectors[t]
         matrix = (
             apart

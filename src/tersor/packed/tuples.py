@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +48,9 @@ class TupleClass:
         """Bytes of its arrays."""
         return self.codes.nbytes + self.escaped.nbytes + (0 if self.book is None else self.book.nbytes)
 
-    @property
+    @cached_property
     def places(self) -> NDArray[np.int64]:
-        """Where escapes are among the codes, int64 [e]."""
+        """Where escapes are among the codes, rising, int64 [e]."""
         return np.flatnonzero(self.codes == ESCAPE) if self.size else np.zeros(0, dtype=np.int64)
 
 

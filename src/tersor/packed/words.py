@@ -37,6 +37,14 @@ class Words:
             return self.data.astype(np.int64)
         return (self.data[:, None] // powers(self.size, self.each) % self.size).reshape(-1)[: self.count]
 
+    def part(self, first: int, count: int) -> Words:
+        """The `count` codes from `first` on, in words of their own."""
+        if self.each == 1:
+            return Words(self.data[first : first + count], self.size, 1, count)
+        begin, end = first // self.each, -(-(first + count) // self.each)
+        codes = Words(self.data[begin:end], self.size, self.each, (end - begin) * self.each).codes()
+        return pack(codes[first - begin * self.each :][:count], self.size)
+
 
 def pack(codes: NDArray[np.integer], size: int) -> Words:
     """Pack codes [n] of a codebook of `size` codewords."""

@@ -222,7 +222,8 @@ class CodesReader:
         entries = integers.unpack(heads[0], m * k * d)
         if np.abs(entries).max() > LIMIT:
             raise ArchiveError("a codebook has entries out of range")
-        self.codebooks = codebooks_of(entries.reshape(m, k, d), record.steps)
+        self.entries = entries.reshape(m, k, d)
+        self.codebooks = codebooks_of(self.entries, record.steps)
         split = 4 + int.from_bytes(heads[1][:4], "little")
         if split > len(heads[1]):
             raise ArchiveError("code tables are cut short")

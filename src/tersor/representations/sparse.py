@@ -7,6 +7,7 @@ all not, needs none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tersor.lattice.planes import Planes
 from tersor.representations import mask, mask_fit, vectors
 
+Number = TypeVar("Number", np.float32, np.int32)
 _HOLD = np.float32(1e9)  # importance of an error where nothing but zero will do
 
 
@@ -116,9 +118,9 @@ class MaskReader:
         return scatter(run, self.mask(t))
 
 
-def scatter(run: NDArray[np.float32], where: NDArray[np.bool_]) -> NDArray[np.float32]:
+def scatter(run: NDArray[Number], where: NDArray[np.bool_]) -> NDArray[Number]:
     """A tensor of zeros with survivors, in storage order, where the mask is set."""
-    out = np.zeros(where.shape, dtype=np.float32)
+    out = np.zeros(where.shape, dtype=run.dtype)
     out[where] = run.reshape(-1)[: np.count_nonzero(where)]
     return out
 
